@@ -1,0 +1,37 @@
+"""Transcript: the only writer of sessions. One batch = one transaction."""
+
+from __future__ import annotations
+
+from consumers.deciding import Deciding
+from consumers.transcript.decide import decide, evolve
+from consumers.transcript.state import Session
+from consumers.transcript.store import load, save
+from schemas.chunks import ChunkRecord
+from schemas.envelope import Envelope
+from schemas.records import Body
+from schemas.topics import CHAT_CHUNKS, CHAT_COMMANDS, CHAT_EVENTS, Topic
+from storage.log.batch_runner import Subscription
+
+
+def session_of(command: Envelope) -> object:
+    """The session that a chat command belongs to."""
+    return getattr(command.body, "session_id", None)
+
+
+def topic_of(body: Body) -> Topic:
+    """Stream records go to the chunks, all other facts to the events."""
+    return CHAT_CHUNKS if isinstance(body, ChunkRecord) else CHAT_EVENTS
+
+
+def transcript() -> Subscription:
+    """The subscription of group `transcript` to the chat commands."""
+    rules = Deciding[Session](
+        source="transcript",
+        key_of=session_of,
+        load=load,
+        decide=decide,
+        evolve=evolve,
+        save=save,
+        topic_of=topic_of,
+    )
+    return Subscription(CHAT_COMMANDS, "transcript", rules.handle, rejects_to=CHAT_EVENTS)

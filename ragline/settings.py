@@ -1,0 +1,154 @@
+"""Settings: environment `RAGLINE_…` over `ragline.toml` over defaults. The only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+PrefillMode = Literal["continue_final_message", "prefix"]
+
+
+class SettingsError(Exception):
+    """A wrong setting; `str(error)` is one line: setting, value, what is allowed."""
+
+
+class ModelSettings(BaseModel):
+    """One model that clients may ask for by `name`; the first of the list is the default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=200)
+    model: str = Field(min_length=1, description="litellm's name, as in `openai/gpt-4o-mini`")
+    api_base: str | None = None
+    api_key: SecretStr | None = Field(default=None, description="the literal key, or `env:NAME`")
+    prefill: bool | PrefillMode = False
+    context_tokens: int = Field(default=8192, ge=512)
+    max_output_tokens: int = Field(default=2048, ge=1)
+    input_cost_per_million: float | None = Field(default=None, ge=0)
+    output_cost_per_million: float | None = Field(default=None, ge=0)
+    timeout_s: float = Field(default=120.0, gt=0)
+    adapter: Literal["auto", "direct", "litellm"] = "auto"
+
+
+class EdgeSettings(BaseModel):
+    """The HTTP edge."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    wait_s: float = Field(default=5.0, ge=0, le=60, description="how long a POST waits for its effect")
+    publish_deadline_s: float = Field(default=2.0, gt=0, le=30)
+    max_upload_bytes: int = Field(default=100 * 1024 * 1024, ge=1)
+    ring_bytes: int = Field(default=32 * 1024 * 1024, ge=1024 * 1024, description="raw chunks kept, per process")
+
+
+class WorkerSettings(BaseModel):
+    """Workers: slots, leases and batches."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    completion_slots: int = Field(default=200, ge=1, description="answers written at once by one process")
+    document_slots: int = Field(default=2, ge=1)
+    lease_s: float = Field(default=4.0, ge=0.5, description="a dead worker's job is taken over after this long")
+    flush_ms: int = Field(default=30, ge=0, le=1000)
+    checkpoint_s: float = Field(default=1.0, gt=0)
+    max_attempts: int = Field(default=5, ge=1)
+    batch_records: int = Field(default=500, ge=1, le=10_000)
+    session_timeout_ms: int = Field(default=6000, ge=1000)
+
+
+class Settings(BaseSettings):
+    """Every setting of every process, with its default."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RAGLINE_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    home: Path = Path(".ragline")
+    kafka_bootstrap: str = "127.0.0.1:9092"
+    postgres_dsn: SecretStr = SecretStr("postgresql://ragline@127.0.0.1:5432/ragline")
+    blobs: str = Field(default="", description="folder or s3://bucket/prefix; default HOME/blobs")
+    vectors: str = Field(default="", description="folder or s3://bucket/prefix; default HOME/vectors")
+    s3_endpoint: str | None = None
+    s3_region: str = "us-east-1"
+    models: tuple[ModelSettings, ...] = ()
+    auxiliary_model: str | None = None
+    embedding_model: str = "wordllama-256"
+    edge: EdgeSettings = EdgeSettings()
+    worker: WorkerSettings = WorkerSettings()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Settings:
+        names = [m.name for m in self.models]
+        if len(set(names)) != len(names):
+            raise ValueError("models: every name may stand once")
+        if self.auxiliary_model is not None and self.auxiliary_model not in names:
+            raise ValueError(f"auxiliary_model: no model is named so; known: {', '.join(names) or 'none'}")
+        return self
+
+    @property
+    def blobs_url(self) -> str:
+        """Where blobs live: a folder's path or `s3://bucket/prefix`."""
+        return self.blobs or str(self.home / "blobs")
+
+    @property
+    def vectors_url(self) -> str:
+        """Where LanceDB lives: a folder's path or `s3://bucket/prefix`."""
+        return self.vectors or str(self.home / "vectors")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments over environment over ragline.toml over defaults."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=_toml_file())
+
+
+def _toml_file() -> Path | None:
+    home = Path(os.environ.get("RAGLINE_HOME", ".ragline"))
+    return next((p for p in (Path("ragline.toml"), home / "ragline.toml") if p.is_file()), None)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The effective settings. Raises: SettingsError with one line for a person."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise SettingsError(f"setting {where}: {first['msg']} (got {_shown(first.get('input'))})") from None
+    except (ValueError, OSError) as error:
+        raise SettingsError(f"ragline.toml or the environment cannot be read: {error}") from None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def resolve_secret(value: SecretStr | None) -> str | None:
+    """The secret itself; `env:NAME` names an environment variable. Raises: SettingsError if that is unset."""
+    if value is None:
+        return None
+    text = value.get_secret_value()
+    if not text.startswith("env:"):
+        return text
+    name = text.removeprefix("env:")
+    if name not in os.environ:
+        raise SettingsError(f"setting api_key: environment variable {name} is not set")
+    return os.environ[name]

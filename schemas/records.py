@@ -1,0 +1,31 @@
+"""What every record's body has in common."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Body(BaseModel):
+    """A record's JSON body. Frozen; producers cannot set unknown fields, `decode` ignores them.
+
+    `ce_type` is the CloudEvents type, `ragline.<area>.<name>.v<n>`; a breaking change is a new one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ce_type: ClassVar[str] = ""
+
+    def key(self) -> str:
+        """The partition key; records of one key keep their order."""
+        raise TypeError(f"{type(self).__name__} is never published alone")
+
+    def encode(self) -> bytes:
+        """The JSON that stands in the record's value."""
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> Self:
+        """Reads a value written by this or a later compatible version. Raises: pydantic.ValidationError."""
+        return cls.model_validate_json(value, extra="ignore")

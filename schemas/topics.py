@@ -1,0 +1,171 @@
+"""The topic registry: what is not registered here cannot be used (design §4). Partition counts never change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas import chunks, commands, events
+from schemas.records import Body
+
+_MINUTE_MS = 60_000
+_HOUR_MS = 60 * _MINUTE_MS
+_DAY_MS = 24 * _HOUR_MS
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic: its settings on the broker, what it carries, who writes and reads it."""
+
+    name: str
+    key: str
+    partitions: int
+    retention_ms: int
+    records: tuple[type[Body], ...]
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    cleanup: Literal["delete", "compact"] = "delete"
+    segment_ms: int | None = None
+    has_dead_letters: bool = True
+
+    @property
+    def dead_letter_topic(self) -> str:
+        """Where a record goes that can never be processed."""
+        return f"{self.name}.dlq"
+
+    @property
+    def by_type(self) -> dict[str, type[Body]]:
+        """Body classes by `ce_type`."""
+        return {record.ce_type: record for record in self.records}
+
+    def settings(self) -> dict[str, str]:
+        """The broker's topic configuration."""
+        config = {"cleanup.policy": self.cleanup, "max.message.bytes": str(MAX_RECORD_BYTES)}
+        if self.cleanup == "delete":
+            config["retention.ms"] = str(self.retention_ms)
+        if self.segment_ms is not None:
+            config["segment.ms"] = str(self.segment_ms)
+        return config
+
+
+MAX_RECORD_BYTES = 2 * 1024 * 1024
+DEAD_LETTER_RETENTION_MS = 30 * _DAY_MS
+
+CHAT_COMMANDS = Topic(
+    name="chat.commands.v1",
+    key="session id",
+    partitions=12,
+    retention_ms=7 * _DAY_MS,
+    records=(
+        commands.CreateSession,
+        commands.RenameSession,
+        commands.SetFavorite,
+        commands.DeleteSession,
+        commands.PostMessage,
+        commands.EditMessage,
+        commands.RegenerateMessage,
+        commands.ResumeMessage,
+        commands.CancelCompletion,
+    ),
+    producers=("edge",),
+    consumers=("transcript",),
+)
+CHAT_EVENTS = Topic(
+    name="chat.events.v1",
+    key="session id",
+    partitions=12,
+    retention_ms=30 * _DAY_MS,
+    records=(
+        events.SessionCreated,
+        events.SessionRenamed,
+        events.FavoriteSet,
+        events.SessionDeleted,
+        events.MessagePosted,
+        events.CompletionRequested,
+        events.CancelRequested,
+        events.CompletionCompleted,
+        events.CompletionFailed,
+        events.CompletionCancelled,
+        events.CommandRejected,
+    ),
+    producers=("transcript", "completions", "relay"),
+    consumers=("edge", "completions"),
+)
+CHAT_CHUNKS = Topic(
+    name="chat.chunks.v1",
+    key="completion id",
+    partitions=12,
+    retention_ms=_HOUR_MS,
+    segment_ms=5 * _MINUTE_MS,
+    records=(chunks.AttemptOpened, chunks.CompletionChunk, chunks.AttemptFinished, chunks.StreamEnded),
+    producers=("completions", "transcript", "relay"),
+    consumers=("edge", "completions"),
+    has_dead_letters=False,
+)
+KNOWLEDGE_COMMANDS = Topic(
+    name="knowledge.commands.v1",
+    key="document id",
+    partitions=6,
+    retention_ms=7 * _DAY_MS,
+    records=(commands.AddDocument, commands.DeleteDocument),
+    producers=("edge",),
+    consumers=("documents",),
+)
+KNOWLEDGE_EVENTS = Topic(
+    name="knowledge.events.v1",
+    key="document id",
+    partitions=6,
+    retention_ms=30 * _DAY_MS,
+    records=(
+        events.DocumentUploaded,
+        events.DocumentParsed,
+        events.PassagesEmbedded,
+        events.DocumentIndexed,
+        events.DocumentFailed,
+        events.DocumentDeleted,
+        events.CommandRejected,
+    ),
+    producers=("documents", "index", "relay"),
+    consumers=("edge", "documents"),
+)
+KNOWLEDGE_INDEX = Topic(
+    name="knowledge.index.v1",
+    key="tenant id",
+    partitions=6,
+    retention_ms=7 * _DAY_MS,
+    records=(commands.IndexBatch,),
+    producers=("documents", "relay"),
+    consumers=("index",),
+)
+IDENTITY_STATE = Topic(
+    name="identity.state.v1",
+    key="<kind>:<id>",
+    partitions=1,
+    retention_ms=-1,
+    cleanup="compact",
+    records=(events.ApiKeyState, events.UserState),
+    producers=("edge", "relay"),
+    consumers=("edge",),
+    has_dead_letters=False,
+)
+USAGE_EVENTS = Topic(
+    name="usage.events.v1",
+    key="tenant id",
+    partitions=6,
+    retention_ms=30 * _DAY_MS,
+    records=(events.UsageRecorded,),
+    producers=("completions", "relay"),
+    consumers=(),
+)
+
+TOPICS: tuple[Topic, ...] = (
+    CHAT_COMMANDS,
+    CHAT_EVENTS,
+    CHAT_CHUNKS,
+    KNOWLEDGE_COMMANDS,
+    KNOWLEDGE_EVENTS,
+    KNOWLEDGE_INDEX,
+    IDENTITY_STATE,
+    USAGE_EVENTS,
+)
+BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}

@@ -1,0 +1,252 @@
+"""The batch runner: poll → one transaction → publish → commit offsets in the background (design §10).
+
+What holds, whatever dies: a record's effect and its events commit together or not at all; an offset is
+committed only after that; redelivery changes nothing (inbox); log order holds within a key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from schemas.envelope import Envelope, decode
+from schemas.errors import DeadLetter, Reject, Retry, Stop
+from schemas.rejections import rejection
+from schemas.topics import Topic
+from storage.log.dead_letters import DeadLetters
+from storage.log.publisher import OutboxPublisher
+from storage.postgres import inbox, outbox
+from storage.postgres.outbox import OutboxRecord, Outgoing
+from storage.postgres.unit_of_work import Database, UnitOfWork
+
+logger = logging.getLogger(__name__)
+
+Handle = Callable[[UnitOfWork, Sequence[Envelope]], Awaitable[list[Outgoing]]]
+"""What a consumer does with commands that take effect now, in log order, inside their one transaction.
+
+Returns the events that follow. Raises: Retry to have the whole batch repeated later; anything else makes
+the runner redo the batch by halves until the one record at fault is dead-lettered.
+"""
+
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """One group on one topic: what it does, and where rejections of its commands are told."""
+
+    topic: Topic
+    group: str
+    handle: Handle
+    rejects_to: Topic
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    record: ConsumerRecord
+    envelope: Envelope
+
+
+class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Runs one subscription over a consumer that FastStream built and stops."""
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        *,
+        database: Database,
+        publisher: OutboxPublisher,
+        dead_letters: DeadLetters,
+        max_records: int = 500,
+    ) -> None:
+        self._subscription = subscription
+        self._database = database
+        self._publisher = publisher
+        self._dead_letters = dead_letters
+        self._max_records = max_records
+        self._working = asyncio.Lock()
+        self._generation = 0
+        self._stopping = False
+        self._done: dict[TopicPartition, int] = {}
+        self._commit_wanted = asyncio.Event()
+        self._failures: dict[TopicPartition, int] = {}
+        self._paused_until: dict[TopicPartition, float] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._consumer: AIOKafkaConsumer | None = None
+        self.n_processed = 0
+
+    def start(self, consumer: AIOKafkaConsumer, on_fail: Callable[[BaseException], None]) -> None:
+        """Begins to poll. `on_fail` hears of the error that ends the loop (Stop, or a bug)."""
+        self._consumer = consumer
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                on_fail(error)
+
+        loops = (("poll", self._poll(consumer)), ("offsets", self._commit_in_background(consumer)))
+        for name, loop in loops:
+            task = asyncio.create_task(loop, name=f"{self._subscription.group} {name}")
+            task.add_done_callback(ended)
+            self._tasks.append(task)
+
+    async def stop(self, *, timeout_s: float = 5.0) -> None:
+        """Finishes the batch at hand, commits its offsets, polls no more."""
+        self._stopping = True
+        if not self._tasks:
+            return
+        poll, offsets = self._tasks
+        await asyncio.wait([poll], timeout=timeout_s)
+        for task in (poll, offsets):
+            task.cancel()
+        await asyncio.gather(poll, offsets, return_exceptions=True)
+        if self._consumer is not None:
+            await self._commit(self._consumer, timeout_s=2.0)
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Drains: what is in work is finished and committed before the partitions are let go."""
+        async with self._working:
+            self._generation += 1
+            if self._consumer is not None:
+                await self._commit(self._consumer, timeout_s=5.0)
+            self._done.clear()
+            self._paused_until.clear()
+            self._failures.clear()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Positions start from the committed offsets."""
+
+    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
+        while not self._stopping:
+            self._resume_due(consumer)
+            generation = self._generation
+            polled = await consumer.getmany(timeout_ms=250, max_records=self._max_records)
+            if not polled:
+                continue
+            async with self._working:
+                if generation != self._generation:
+                    continue  # revoked while it was on its way: the new owner reads it from the committed offset
+                await self._process(consumer, polled)
+
+    async def _process(self, consumer: AIOKafkaConsumer, polled: dict[TopicPartition, list[ConsumerRecord]]) -> None:
+        try:
+            received, malformed = self._decode(polled)
+            await self._take_effect(received)
+            for record, error in malformed:
+                logger.warning("dead letter at %s/%s: %s", record.partition, record.offset, error)
+                await self._dead_letters.keep(record, error)
+        except Retry as retry:
+            self._back_off(consumer, polled, retry)
+            return
+        for partition, records in polled.items():
+            self._done[partition] = records[-1].offset + 1
+            self._failures.pop(partition, None)
+        self.n_processed += len(received)
+        self._commit_wanted.set()
+
+    def _decode(
+        self, polled: dict[TopicPartition, list[ConsumerRecord]]
+    ) -> tuple[list[_Received], list[tuple[ConsumerRecord, DeadLetter]]]:
+        received, malformed = [], []
+        for records in polled.values():
+            for record in records:
+                try:
+                    envelope = decode(self._subscription.topic, record.headers, record.value)
+                    received.append(_Received(record, envelope))
+                except DeadLetter as error:
+                    malformed.append((record, error))
+        return received, malformed
+
+    async def _take_effect(self, received: list[_Received]) -> None:
+        """One transaction for all; on a data error by halves, in log order, down to the record at fault."""
+        if not received:
+            return
+        try:
+            records = await self._transact([item.envelope for item in received])
+        except (Retry, Stop):
+            raise
+        except Exception as error:  # noqa: BLE001 - the consumer's border: logged with its id, kept, counted
+            if len(received) > 1:
+                half = len(received) // 2
+                await self._take_effect(received[:half])
+                await self._take_effect(received[half:])
+                return
+            await self._bury(received[0], error)
+            return
+        self._dead_letters.passed(len(received))
+        await self._publisher.publish(records)
+
+    async def _transact(self, commands: Sequence[Envelope]) -> list[OutboxRecord]:
+        now = datetime.now(UTC)
+        subscription = self._subscription
+        async with self._database.transaction() as work:
+            admission = await inbox.admit(work, subscription.group, commands)
+            outgoing = await subscription.handle(work, admission.fresh) if admission.fresh else []
+            outgoing += [
+                (subscription.rejects_to, rejection(c, inbox.REUSED, source=subscription.group, now=now))
+                for c in admission.conflicting
+            ]
+            repeated = [command.id for command in admission.repeated]
+            stored = await outbox.caused_by(work, repeated) if repeated else []
+            return stored + await outbox.add(work, outgoing)
+
+    async def _bury(self, item: _Received, error: Exception) -> None:
+        """Keeps the record and tells its caller; no inbox row, so that a redrive takes effect."""
+        dead = error if isinstance(error, DeadLetter) else DeadLetter("processing_failed", repr(error))
+        logger.error("dead letter: %s %s: %s", item.envelope.body.ce_type, item.envelope.id, error, exc_info=error)
+        await self._dead_letters.keep(item.record, dead)
+        reject = Reject("dead_lettered", 500, "this could not be processed; it is kept and the operators can see why")
+        subscription = self._subscription
+        event = rejection(item.envelope, reject, source=subscription.group, now=datetime.now(UTC))
+        async with self._database.transaction() as work:
+            records = await outbox.add(work, [(subscription.rejects_to, event)])
+        await self._publisher.publish(records)
+
+    def _back_off(
+        self, consumer: AIOKafkaConsumer, polled: dict[TopicPartition, list[ConsumerRecord]], retry: Retry
+    ) -> None:
+        """Rewinds to what did not take effect and pauses those partitions; polling goes on."""
+        now = asyncio.get_running_loop().time()
+        for partition, records in polled.items():
+            failures = self._failures[partition] = self._failures.get(partition, 0) + 1
+            backoff_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (failures - 1)) * random.uniform(0.75, 1.25)  # noqa: S311
+            with contextlib.suppress(IllegalStateError):  # revoked meanwhile: the new owner reads it
+                consumer.seek(partition, records[0].offset)
+                consumer.pause(partition)
+                self._paused_until[partition] = now + (retry.after_s or backoff_s)
+        logger.warning("%s: retry: %s", self._subscription.group, retry)
+
+    def _resume_due(self, consumer: AIOKafkaConsumer) -> None:
+        now = asyncio.get_running_loop().time()
+        for partition in [p for p, at in self._paused_until.items() if at <= now]:
+            del self._paused_until[partition]
+            with contextlib.suppress(IllegalStateError):
+                consumer.resume(partition)
+
+    async def _commit_in_background(self, consumer: AIOKafkaConsumer) -> None:
+        while True:
+            await self._commit_wanted.wait()
+            self._commit_wanted.clear()
+            await self._commit(consumer, timeout_s=10.0)
+
+    async def _commit(self, consumer: AIOKafkaConsumer, *, timeout_s: float) -> None:
+        """Commits what is done, by explicit offsets of assigned partitions; a failure costs a redelivery only."""
+        owned = consumer.assignment()
+        offsets = {partition: offset for partition, offset in self._done.items() if partition in owned}
+        if not offsets:
+            return
+        try:
+            await asyncio.wait_for(consumer.commit(offsets), timeout_s)
+        except (KafkaError, TimeoutError) as error:
+            logger.warning("%s: offsets not committed: %r", self._subscription.group, error)
+            return
+        for partition, offset in offsets.items():
+            if self._done.get(partition) == offset:
+                del self._done[partition]

@@ -1,0 +1,114 @@
+"""The idempotent producer: `acks=all`, order per partition, one encode per event."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from schemas.envelope import Envelope, Headers
+from schemas.errors import Retry, Stop
+from schemas.topics import BY_NAME, MAX_RECORD_BYTES, Topic
+from storage.postgres.outbox import OutboxRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Where the broker put a record."""
+
+    partition: int
+    offset: int
+
+
+class LogProducer:
+    """Publishes to registered topics. One per process."""
+
+    def __init__(self, bootstrap: str, *, client_id: str) -> None:
+        self._bootstrap = bootstrap
+        self._client_id = client_id
+        self._producer: AIOKafkaProducer | None = None
+
+    async def start(self) -> None:
+        """Connects. Raises: Retry if no broker answers."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            client_id=self._client_id,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            max_request_size=MAX_RECORD_BYTES + 64 * 1024,
+            request_timeout_ms=20_000,
+        )
+        try:
+            await producer.start()
+        except (KafkaError, OSError) as error:
+            await producer.stop()
+            raise Retry(f"Kafka at {self._bootstrap}: {error}") from error
+        self._producer = producer
+
+    async def stop(self, *, timeout_s: float = 5.0) -> None:
+        """Sends what is buffered, for at most `timeout_s`."""
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            try:
+                await asyncio.wait_for(producer.stop(), timeout_s)
+            except (TimeoutError, KafkaError):
+                producer._closed = True  # the broker is away: what was not acked is in the outbox or was not accepted
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the sender ended for good (`OutOfOrderSequenceNumber` and the like): only a new process helps."""
+        if self._producer is None:
+            return False
+        task = self._producer._sender.sender_task
+        return bool(task is not None and task.done())
+
+    async def send_raw(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers
+    ) -> asyncio.Future[Ack]:
+        """Hands one record over; the future is done when the broker has it. Raises: Retry, Stop."""
+        if self._producer is None:
+            raise Retry("the producer is not connected")
+        if self.is_dead:
+            raise Stop("the Kafka producer died for good; the process must start anew")
+        try:
+            future: asyncio.Future[Ack] = await self._producer.send(topic, value=value, key=key, headers=headers)
+        except KafkaError as error:
+            raise Retry(f"Kafka: {error!r}") from error
+        return future
+
+    async def send(self, topic: Topic, envelope: Envelope) -> asyncio.Future[Ack]:
+        """Encodes and hands over one record. Raises: ValueError for a type the topic does not carry; Retry; Stop."""
+        if envelope.body.ce_type not in topic.by_type:
+            raise ValueError(f"{envelope.body.ce_type} is not registered on {topic.name}")
+        key = envelope.body.key().encode()
+        return await self.send_raw(topic.name, key, envelope.body.encode(), envelope.headers())
+
+    async def publish(self, topic: Topic, envelope: Envelope, *, timeout_s: float) -> Ack:
+        """Sends and waits for the broker's ack. Raises: Retry when none came in time (it may still land)."""
+        try:
+            return await asyncio.wait_for(await self.send(topic, envelope), timeout_s)
+        except (TimeoutError, KafkaError) as error:
+            raise Retry(f"Kafka did not acknowledge within {timeout_s} s") from error
+
+    async def publish_records(self, records: Sequence[OutboxRecord]) -> None:
+        """Publishes stored records in order and waits for every ack. Raises: Retry, Stop."""
+        futures = []
+        for record in records:
+            if record.topic not in BY_NAME:
+                raise ValueError(f"{record.topic} is not a registered topic")
+            futures.append(await self.send_raw(record.topic, record.key.encode(), record.value, record.headers))
+        await all_acked(futures)
+
+
+async def all_acked(futures: Iterable[asyncio.Future[Ack]]) -> None:
+    """Waits for every ack. Raises: Retry for the first that failed."""
+    results = await asyncio.gather(*futures, return_exceptions=True)
+    for result in results:
+        if isinstance(result, KafkaError):
+            raise Retry(f"Kafka: {result!r}") from result
+        if isinstance(result, BaseException):
+            raise result

@@ -1,0 +1,142 @@
+"""Ports of the stores that have several adapters: blobs and vectors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import RaglineError
+
+
+class BlobNotFound(RaglineError):  # noqa: N818 - reads as the fact it is
+    """No blob stands at the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """What was written: size in bytes and SHA-256 in lower-case hex."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+
+
+class BlobStore(Protocol):
+    """Bytes by key. Keys are `/`-separated ASCII segments of `[A-Za-z0-9._-]`, never `.` or `..`.
+
+    A key is either absent or whole: a write that dies half way leaves nothing readable.
+    """
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> StoredBlob:
+        """Streams `chunks` to `key`, replacing what was there; memory is bounded by one part.
+
+        An error raised by `chunks` is passed on and nothing is kept. Raises: Retry if the store is away or full.
+        """
+        ...
+
+    async def put_bytes(self, key: str, data: bytes) -> StoredBlob:
+        """`put` for bytes at hand."""
+        ...
+
+    def read(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Bytes `[start, end)` in pieces of at most 1 MiB. Raises: BlobNotFound before the first piece."""
+        ...
+
+    async def read_bytes(self, key: str) -> bytes:
+        """The whole blob. Raises: BlobNotFound."""
+        ...
+
+    async def size(self, key: str) -> int:
+        """Size in bytes. Raises: BlobNotFound."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Removes the blob; absent is fine."""
+        ...
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Removes every blob whose key begins with `prefix` (ends with `/`); the number removed."""
+        ...
+
+    def list_keys(self, prefix: str) -> AsyncIterator[str]:
+        """Keys that begin with `prefix`, sorted."""
+        ...
+
+    async def close(self) -> None:
+        """Gives up connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VectorRow:
+    """One passage in the index. `batch_id` names the checkpointed batch that wrote it."""
+
+    passage_id: str
+    document_id: str
+    version: int
+    batch_id: str
+    ordinal: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class VectorHit:
+    """A candidate: which passage, and its score (higher is better; comparable only within one call)."""
+
+    passage_id: str
+    document_id: str
+    version: int
+    score: float
+
+
+class VectorIndex(Protocol):
+    """Passages by vector and by text: one table per tenant and embedding model.
+
+    One writer per table at a time (the caller holds its lease). A reader sees every write that was
+    finished before its call, by any process. Only candidates come back: PostgreSQL decides what is visible.
+    """
+
+    async def replace_batches(
+        self, table: str, batches: Sequence[tuple[Sequence[VectorRow], npt.NDArray[np.float32]]], *, dimensions: int
+    ) -> None:
+        """Makes each batch's rows the only rows of its `batch_id`; `(n_rows, dimensions)` float32, L2-normalised.
+
+        Idempotent. Creates the table at need. One commit for all batches. Raises: Retry.
+        """
+        ...
+
+    async def search(
+        self,
+        table: str,
+        *,
+        vector: npt.NDArray[np.float32] | None,
+        text: str | None,
+        limit: int,
+        document_ids: Sequence[str] | None = None,
+    ) -> dict[Literal["vector", "text"], list[VectorHit]]:
+        """Best `limit` hits of each leg that was asked for, best first; `{}` lists when the table is absent."""
+        ...
+
+    async def delete_documents(self, table: str, document_ids: Sequence[str]) -> None:
+        """Removes every row of the documents. Idempotent."""
+        ...
+
+    async def count(self, table: str) -> int:
+        """Rows of the table; 0 when absent."""
+        ...
+
+    async def optimize(self, table: str) -> None:
+        """Compacts fragments, updates indexes, drops old versions."""
+        ...
+
+    async def drop(self, table: str) -> None:
+        """Removes the table; absent is fine."""
+        ...
+
+    async def close(self) -> None:
+        """Gives up open tables."""
+        ...

@@ -1,0 +1,86 @@
+"""The outbox: events commit with the state they follow from, and are published after (design §5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from schemas.envelope import Envelope, Headers
+from schemas.topics import Topic
+from storage.postgres.unit_of_work import UnitOfWork
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRecord:
+    """A record as it will stand on its topic."""
+
+    id: UUID
+    topic: str
+    key: str
+    headers: Headers
+    value: bytes
+
+    @classmethod
+    def of(cls, topic: Topic, envelope: Envelope) -> OutboxRecord:
+        """Encodes the envelope, once."""
+        if envelope.body.ce_type not in topic.by_type:
+            raise ValueError(f"{envelope.body.ce_type} is not registered on {topic.name}")
+        return cls(envelope.id, topic.name, envelope.body.key(), envelope.headers(), envelope.body.encode())
+
+
+Outgoing = tuple[Topic, Envelope]
+
+
+async def add(work: UnitOfWork, outgoing: Sequence[Outgoing]) -> list[OutboxRecord]:
+    """Stores the events in the caller's transaction; publish what is returned after the commit.
+
+    A derived id that stands already is not stored twice, but returned all the same.
+    """
+    records = [OutboxRecord.of(topic, envelope) for topic, envelope in outgoing]
+    if records:
+        await work.execute(
+            "INSERT INTO outbox (id, tenant_id, causation_id, topic, key, type, headers, value)"
+            " SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[],"
+            " $7::jsonb[], $8::bytea[]) ON CONFLICT (id) DO NOTHING",
+            [record.id for record in records],
+            [envelope.tenant_id for _, envelope in outgoing],
+            [envelope.causation_id for _, envelope in outgoing],
+            [record.topic for record in records],
+            [record.key for record in records],
+            [envelope.body.ce_type for _, envelope in outgoing],
+            [{name: raw.decode() for name, raw in record.headers} for record in records],
+            [record.value for record in records],
+        )
+    return records
+
+
+async def caused_by(work: UnitOfWork, commands: Sequence[UUID]) -> list[OutboxRecord]:
+    """The stored outcomes of commands that took effect before, in their order."""
+    rows = await work.fetch(
+        "SELECT id, topic, key, headers, value FROM outbox WHERE causation_id = ANY($1::uuid[]) ORDER BY xact_id, seq",
+        list(commands),
+    )
+    return [_record(row) for row in rows]
+
+
+async def unpublished(work: UnitOfWork, *, older_than_s: float, limit: int) -> list[OutboxRecord]:
+    """What nobody published in time, oldest first."""
+    rows = await work.fetch(
+        "SELECT id, topic, key, headers, value FROM outbox WHERE published_at IS NULL"
+        " AND created_at < now() - make_interval(secs => $1) ORDER BY xact_id, seq LIMIT $2",
+        older_than_s,
+        limit,
+    )
+    return [_record(row) for row in rows]
+
+
+async def mark_published(work: UnitOfWork, ids: Sequence[UUID]) -> None:
+    """The broker has them."""
+    await work.execute("UPDATE outbox SET published_at = now() WHERE id = ANY($1::uuid[])", list(ids))
+
+
+def _record(row: Any) -> OutboxRecord:
+    headers = [(name, text.encode()) for name, text in row["headers"].items()]
+    return OutboxRecord(row["id"], row["topic"], row["key"], headers, row["value"])

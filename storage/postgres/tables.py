@@ -1,0 +1,321 @@
+"""Every table. SQLModel defines them and serves reads; hot writes are `unnest` statements in the stores."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, LargeBinary, Text, func, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql.base import ischema_names
+from sqlalchemy.types import UserDefinedType
+from sqlmodel import Field, SQLModel
+
+OPEN_STATUSES = ("pending", "in_progress", "cancelling")
+
+
+class Xid8(UserDefinedType[int]):
+    """PostgreSQL's 64-bit transaction id: the commit order of the outbox."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """The column's type in DDL."""
+        return "xid8"
+
+
+ischema_names["xid8"] = Xid8
+
+
+def _at(**kwargs: Any) -> Any:
+    return Column(DateTime(timezone=True), **kwargs)
+
+
+def _default(value: str | int) -> Any:
+    """A default that holds for raw inserts too."""
+    shown = str(value).lower() if isinstance(value, bool) else str(value)
+    return Field(default=value, sa_column_kwargs={"server_default": shown})
+
+
+def _created_at() -> Any:
+    return Field(default=None, sa_column=_at(nullable=False, server_default=func.now()))
+
+
+class TenantRow(SQLModel, table=True):
+    """An organisation; all data has one."""
+
+    __tablename__ = "tenants"
+    id: UUID = Field(primary_key=True)
+    name: str = Field(unique=True)
+    created_at: datetime = _created_at()
+
+
+class UserRow(SQLModel, table=True):
+    """A person in a tenant."""
+
+    __tablename__ = "users"
+    id: UUID = Field(primary_key=True)
+    tenant_id: UUID = Field(foreign_key="tenants.id", index=True)
+    email: str = Field(unique=True)
+    full_name: str | None = None
+    role: str = _default("user")
+    password_hash: str | None = None
+    created_at: datetime = _created_at()
+
+
+class ApiKeyRow(SQLModel, table=True):
+    """A key's hash and reach; the key itself is nowhere stored."""
+
+    __tablename__ = "api_keys"
+    id: UUID = Field(primary_key=True)
+    tenant_id: UUID = Field(foreign_key="tenants.id", index=True)
+    user_id: UUID = Field(foreign_key="users.id")
+    hash: str = Field(unique=True)
+    name: str = _default("")
+    scopes: list[str] = Field(default_factory=list, sa_column=Column(ARRAY(Text), nullable=False, server_default="{}"))
+    expires_at: datetime | None = Field(default=None, sa_column=_at())
+    revoked_at: datetime | None = Field(default=None, sa_column=_at())
+    created_at: datetime = _created_at()
+
+
+class SessionRow(SQLModel, table=True):
+    """A chat. `active_leaf_id` is the newest message of the active path; `version` counts its events."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (
+        Index("sessions_by_user", "tenant_id", "user_id", "id", postgresql_where=text("deleted_at IS NULL")),
+    )
+    id: UUID = Field(primary_key=True)
+    tenant_id: UUID
+    user_id: UUID
+    name: str | None = None
+    profile_id: UUID | None = None
+    is_favorite: bool = _default(False)
+    version: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    active_leaf_id: UUID | None = None
+    created_at: datetime = _created_at()
+    updated_at: datetime = _created_at()
+    deleted_at: datetime | None = Field(default=None, sa_column=_at())
+
+
+class MessageRow(SQLModel, table=True):
+    """One turn. An `ai` message exists from the post on and is filled by its completion."""
+
+    __tablename__ = "messages"
+    __table_args__ = (Index("messages_by_session", "session_id", "id"), Index("messages_by_parent", "parent_id"))
+    id: UUID = Field(primary_key=True)
+    tenant_id: UUID
+    user_id: UUID
+    session_id: UUID
+    parent_id: UUID | None = None
+    sender: str
+    status: str
+    content: str = _default("")
+    partial_content: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    citations: list[dict[str, Any]] = Field(
+        default_factory=list, sa_column=Column(JSONB, nullable=False, server_default="[]")
+    )
+    completion_id: UUID | None = None
+    model: str | None = None
+    usage: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB))
+    created_at: datetime = _created_at()
+    updated_at: datetime = _created_at()
+
+
+class CompletionRow(SQLModel, table=True):
+    """One run that fills an `ai` message: its lease, its context and the checkpoint of its stream.
+
+    `checkpoint_*` is the fold's whole state with its text, as of `checkpoint_offset` (the next offset to
+    read; null: fold from `created_at` - 60 s). `queue_no` orders the completions of a session.
+    """
+
+    __tablename__ = "completions"
+    __table_args__ = (
+        Index(
+            "completions_one_running_per_session",
+            "session_id",
+            unique=True,
+            postgresql_where=text("status IN ('in_progress', 'cancelling')"),
+        ),
+        Index(
+            "completions_open",
+            "session_id",
+            "queue_no",
+            postgresql_where=text("status IN ('pending', 'in_progress', 'cancelling')"),
+        ),
+    )
+    id: UUID = Field(primary_key=True)
+    tenant_id: UUID
+    user_id: UUID
+    session_id: UUID
+    message_id: UUID
+    parent_id: UUID
+    status: str = _default("pending")
+    queue_no: int = Field(sa_column=Column(BigInteger, nullable=False))
+    generation: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    traceparent: str | None = None
+    requested_by: UUID
+    correlation_id: UUID
+    cancelled_by: UUID | None = None
+    context: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB))
+    model: str | None = None
+    attempt: int = _default(0)
+    barren_attempts: int = _default(0)
+    lease_owner: str | None = None
+    lease_until: datetime | None = Field(default=None, sa_column=_at())
+    not_before: datetime | None = Field(default=None, sa_column=_at())
+    checkpoint_attempt: int = _default(0)
+    checkpoint_epoch: int = _default(0)
+    checkpoint_end: int = _default(0)
+    checkpoint_seq: int = _default(0)
+    chunk_ends: list[int] = Field(
+        default_factory=list, sa_column=Column(ARRAY(BigInteger), nullable=False, server_default="{}")
+    )
+    checkpoint_text: str = _default("")
+    checkpoint_finished: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB))
+    checkpoint_offset: int | None = Field(default=None, sa_column=Column(BigInteger))
+    finish_reason: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    created_at: datetime = _created_at()
+    finished_at: datetime | None = Field(default=None, sa_column=_at())
+
+
+class InboxRow(SQLModel, table=True):
+    """A command that took effect; `command_id` tells another body under the same key apart."""
+
+    __tablename__ = "inbox"
+    consumer: str = Field(primary_key=True)
+    key: UUID = Field(primary_key=True)
+    command_id: UUID
+    at: datetime = _created_at()
+
+
+class OutboxRow(SQLModel, table=True):
+    """A record to publish, exactly as it will stand on its topic. Kept 31 days; `published_at` null = not yet."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        Index("outbox_unpublished", "created_at", postgresql_where=text("published_at IS NULL")),
+        Index("outbox_by_cause", "causation_id"),
+        Index("outbox_feed", "tenant_id", "xact_id", "seq"),
+    )
+    id: UUID = Field(primary_key=True)
+    seq: int = Field(sa_column=Column(BigInteger, Identity(always=True), nullable=False))
+    xact_id: int = Field(sa_column=Column(Xid8, nullable=False, server_default=text("pg_current_xact_id()")))
+    tenant_id: UUID
+    causation_id: UUID | None = None
+    topic: str
+    key: str
+    type: str
+    headers: dict[str, str] = Field(sa_column=Column(JSONB, nullable=False))
+    value: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    created_at: datetime = _created_at()
+    published_at: datetime | None = Field(default=None, sa_column=_at())
+
+
+class DocumentRow(SQLModel, table=True):
+    """A document of a tenant. Search sees `active_version` only; `latest_version` may still be in work."""
+
+    __tablename__ = "documents"
+    __table_args__ = (Index("documents_by_tenant", "tenant_id", "id", postgresql_where=text("deleted_at IS NULL")),)
+    id: UUID = Field(primary_key=True)
+    tenant_id: UUID
+    user_id: UUID
+    name: str
+    type: str = _default("document")
+    tags: list[str] = Field(default_factory=list, sa_column=Column(ARRAY(Text), nullable=False, server_default="{}"))
+    attributes: dict[str, Any] = Field(
+        default_factory=dict, sa_column=Column(JSONB, nullable=False, server_default="{}")
+    )
+    active_version: int | None = None
+    latest_version: int = _default(1)
+    created_at: datetime = _created_at()
+    updated_at: datetime = _created_at()
+    deleted_at: datetime | None = Field(default=None, sa_column=_at())
+
+
+class DocumentVersionRow(SQLModel, table=True):
+    """The bytes of a document at one time, and how far they are learnt; also the leased job that learns them."""
+
+    __tablename__ = "document_versions"
+    __table_args__ = (
+        Index(
+            "document_versions_same_bytes",
+            "tenant_id",
+            "sha256",
+            unique=True,
+            postgresql_where=text("status NOT IN ('failed', 'deleted')"),
+        ),
+        Index(
+            "document_versions_open",
+            "created_at",
+            postgresql_where=text("status IN ('queued', 'parsing', 'embedding')"),
+        ),
+    )
+    document_id: UUID = Field(primary_key=True, foreign_key="documents.id")
+    version: int = Field(primary_key=True)
+    tenant_id: UUID
+    user_id: UUID
+    status: str = _default("queued")
+    error_code: str | None = None
+    error_message: str | None = None
+    requested_by: UUID
+    correlation_id: UUID
+    traceparent: str | None = None
+    blob_key: str
+    sha256: str
+    size_bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
+    media_type: str | None = None
+    embedding_model: str | None = None
+    n_pages: int = _default(0)
+    n_passages: int = _default(0)
+    n_tokens: int = _default(0)
+    n_batches: int = _default(0)
+    n_embedded: int = _default(0)
+    attempt: int = _default(0)
+    lease_owner: str | None = None
+    lease_until: datetime | None = Field(default=None, sa_column=_at())
+    not_before: datetime | None = Field(default=None, sa_column=_at())
+    started_at: datetime | None = Field(default=None, sa_column=_at())
+    created_at: datetime = _created_at()
+    updated_at: datetime = _created_at()
+
+
+class PassageRow(SQLModel, table=True):
+    """A piece of a version's text at `[span_start, span_end)` code points; `page` counts from 1."""
+
+    __tablename__ = "passages"
+    __table_args__ = (Index("passages_of_version", "document_id", "version", "ordinal", unique=True),)
+    id: UUID = Field(primary_key=True)
+    tenant_id: UUID
+    document_id: UUID
+    version: int
+    batch: int
+    ordinal: int
+    text: str
+    page: int | None = None
+    span_start: int
+    span_end: int
+    heading_path: list[str] = Field(
+        default_factory=list, sa_column=Column(ARRAY(Text), nullable=False, server_default="{}")
+    )
+    n_tokens: int
+    content_hash: str
+
+
+class DocumentBatchRow(SQLModel, table=True):
+    """A checkpointed batch: embedded once, indexed once."""
+
+    __tablename__ = "document_batches"
+    document_id: UUID = Field(primary_key=True)
+    version: int = Field(primary_key=True)
+    batch: int = Field(primary_key=True)
+    tenant_id: UUID
+    n_rows: int
+    blob_key: str | None = None
+    embedded_at: datetime | None = Field(default=None, sa_column=_at())
+    indexed_at: datetime | None = Field(default=None, sa_column=_at())

@@ -1,0 +1,144 @@
+"""The one way to PostgreSQL: a transaction with a scope. `commit` happens here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from schemas.errors import Retry
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+    ProxyConnection: TypeAlias = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+
+AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.DiskFullError,
+    ConnectionError,
+    TimeoutError,
+    OSError,
+)
+"""What passes by itself: the whole transaction may be repeated."""
+
+
+class UnitOfWork:
+    """One transaction. `tenant_id` is its scope; None is the system's (consumers that serve all tenants)."""
+
+    def __init__(self, connection: ProxyConnection, tenant_id: UUID | None) -> None:
+        self._connection = connection
+        self.tenant_id = tenant_id
+        self.after_commit: list[Callable[[], None]] = []
+
+    async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
+        """Every row."""
+        return await self._connection.fetch(sql, *args)
+
+    async def fetchrow(self, sql: str, *args: Any) -> asyncpg.Record | None:
+        """The first row, or None."""
+        return await self._connection.fetchrow(sql, *args)
+
+    async def fetchval(self, sql: str, *args: Any) -> Any:
+        """The first column of the first row."""
+        return await self._connection.fetchval(sql, *args)
+
+    async def execute(self, sql: str, *args: Any) -> int:
+        """Runs one statement; the number of rows it touched."""
+        status = await self._connection.execute(sql, *args)
+        last = status.rsplit(" ", 1)[-1]
+        return int(last) if last.isdigit() else 0
+
+
+class Database:
+    """A pool of connections to PostgreSQL.
+
+    Opens lazily, so that a process starts and accepts while PostgreSQL is away.
+    """
+
+    def __init__(self, dsn: str, *, max_connections: int = 10, timeout_s: float = 30.0) -> None:
+        self._dsn = dsn
+        self._max = max_connections
+        self._timeout_s = timeout_s
+        self._pool: Pool | None = None
+        self._opening = asyncio.Lock()
+
+    @asynccontextmanager
+    async def transaction(
+        self, tenant_id: UUID | None = None, *, timeout_s: float | None = None
+    ) -> AsyncIterator[UnitOfWork]:
+        """One transaction: committed at the end of the block, rolled back by an exception.
+
+        Raises: Retry if PostgreSQL is away, busy or chose this transaction as a deadlock's victim.
+        """
+        try:
+            pool = await self._open()
+            async with pool.acquire(timeout=timeout_s or self._timeout_s) as connection:
+                async with connection.transaction():
+                    if tenant_id is not None:
+                        await connection.execute("SELECT set_config('ragline.tenant_id', $1, true)", str(tenant_id))
+                    work = UnitOfWork(connection, tenant_id)
+                    yield work
+                for callback in work.after_commit:
+                    callback()
+        except AWAY as error:
+            raise Retry(f"PostgreSQL: {type(error).__name__}: {error}") from error
+
+    @asynccontextmanager
+    async def own_connection(self, *, command_timeout_s: float | None = 30.0) -> AsyncIterator[Connection]:
+        """A connection outside the pool, for session-level advisory locks. Raises: Retry."""
+        try:
+            connection: Connection = await asyncpg.connect(self._dsn, timeout=5, command_timeout=command_timeout_s)
+        except AWAY as error:
+            raise Retry(f"PostgreSQL: {type(error).__name__}: {error}") from error
+        try:
+            yield connection
+        finally:
+            connection.terminate()
+
+    async def close(self) -> None:
+        """Ends every connection, in at most 5 s."""
+        if self._pool is not None:
+            try:
+                await asyncio.wait_for(self._pool.close(), 5)
+            except TimeoutError:
+                self._pool.terminate()
+
+    async def _open(self) -> Pool:
+        if self._pool is None:
+            async with self._opening:
+                if self._pool is None:
+                    self._pool = await asyncpg.create_pool(
+                        self._dsn,
+                        min_size=0,
+                        max_size=self._max,
+                        timeout=5,
+                        command_timeout=self._timeout_s,
+                        init=_init_connection,
+                        server_settings={"application_name": "ragline"},
+                    )
+        return self._pool
+
+
+async def _init_connection(connection: Connection) -> None:
+    encode = functools.partial(orjson.dumps, default=str)
+    for kind in ("json", "jsonb"):
+        await connection.set_type_codec(
+            kind, encoder=lambda value: encode(value).decode(), decoder=json.loads, schema="pg_catalog"
+        )
