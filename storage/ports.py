@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -140,3 +141,22 @@ class VectorIndex(Protocol):
     async def close(self) -> None:
         """Gives up open tables."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class PassageView:
+    """A passage as readers see it: `text` stands at `[start, end)` code points of its document's text.
+
+    `page` counts from 1 and is None where there are no pages; `ordinal` counts the passages of the version from 0.
+    """
+
+    id: UUID
+    document_id: UUID
+    document_name: str
+    version: int
+    text: str
+    page: int | None
+    start: int
+    end: int
+    heading_path: tuple[str, ...]
+    ordinal: int

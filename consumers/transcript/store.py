@@ -218,7 +218,7 @@ async def _insert_completions(work: UnitOfWork, facts: Sequence[Fact]) -> None:
         " SELECT t.id, t.tenant_id, t.user_id, t.session_id, t.message_id, t.parent_id, t.queue_no, t.generation,"
         " t.traceparent, t.requested_by, t.correlation_id, t.created_at, t.prefix_end,"
         " CASE WHEN t.prefix_end > 0 THEN m.partial_content ELSE '' END, least(t.prefix_end, 1),"
-        " CASE WHEN t.prefix_end > 0 THEN ARRAY[t.prefix_end] ELSE '{}' END"
+        " CASE WHEN t.prefix_end > 0 THEN jsonb_build_array(t.prefix_end) ELSE '[]' END"
         " FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::bigint[],"
         " $8::jsonb[], $9::text[], $10::uuid[], $11::uuid[], $12::timestamptz[], $13::bigint[])"
         " AS t(id, tenant_id, user_id, session_id, message_id, parent_id, queue_no, generation, traceparent,"

@@ -73,7 +73,6 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         self._dead_letters = dead_letters
         self._max_records = max_records
         self._working = asyncio.Lock()
-        self._generation = 0
         self._stopping = False
         self._done: dict[TopicPartition, int] = {}
         self._commit_wanted = asyncio.Event()
@@ -113,7 +112,6 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Drains: what is in work is finished and committed before the partitions are let go."""
         async with self._working:
-            self._generation += 1
             if self._consumer is not None:
                 await self._commit(self._consumer, timeout_s=5.0)
             self._done.clear()
@@ -126,13 +124,12 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         while not self._stopping:
             self._resume_due(consumer)
-            generation = self._generation
             polled = await consumer.getmany(timeout_ms=250, max_records=self._max_records)
             if not polled:
                 continue
             async with self._working:
-                if generation != self._generation:
-                    continue  # revoked while it was on its way: the new owner reads it from the committed offset
+                # Never dropped, though a rebalance may have come meanwhile: a poll that began before it can return
+                # records of the new assignment, and a second owner's work on the others changes nothing (inbox).
                 await self._process(consumer, polled)
 
     async def _process(self, consumer: AIOKafkaConsumer, polled: dict[TopicPartition, list[ConsumerRecord]]) -> None:
@@ -193,8 +190,8 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
                 (subscription.rejects_to, rejection(c, inbox.REUSED, source=subscription.group, now=now))
                 for c in admission.conflicting
             ]
-            repeated = [command.id for command in admission.repeated]
-            stored = await outbox.caused_by(work, repeated) if repeated else []
+            again = [command.id for command in (*admission.repeated, *admission.conflicting)]
+            stored = await outbox.caused_by(work, again, source=subscription.group) if again else []
             return stored + await outbox.add(work, outgoing)
 
     async def _bury(self, item: _Received, error: Exception) -> None:

@@ -90,9 +90,12 @@ class LogProducer:
     async def publish(self, topic: Topic, envelope: Envelope, *, timeout_s: float) -> Ack:
         """Sends and waits for the broker's ack. Raises: Retry when none came in time (it may still land)."""
         try:
-            return await asyncio.wait_for(await self.send(topic, envelope), timeout_s)
-        except (TimeoutError, KafkaError) as error:
+            async with asyncio.timeout(timeout_s):
+                future = await self.send(topic, envelope)
+                await all_acked([future])
+        except TimeoutError as error:
             raise Retry(f"Kafka did not acknowledge within {timeout_s} s") from error
+        return future.result()
 
     async def publish_records(self, records: Sequence[OutboxRecord]) -> None:
         """Publishes stored records in order and waits for every ack. Raises: Retry, Stop."""
@@ -105,10 +108,15 @@ class LogProducer:
 
 
 async def all_acked(futures: Iterable[asyncio.Future[Ack]]) -> None:
-    """Waits for every ack. Raises: Retry for the first that failed."""
-    results = await asyncio.gather(*futures, return_exceptions=True)
-    for result in results:
-        if isinstance(result, KafkaError):
-            raise Retry(f"Kafka: {result!r}") from result
-        if isinstance(result, BaseException):
-            raise result
+    """Waits for every ack; a cancelled waiter leaves the sends alone. Raises: Retry for the first that failed."""
+    waited = list(futures)
+    if waited:
+        await asyncio.wait(waited)
+    for future in waited:
+        if future.cancelled():
+            raise Retry("the producer was closed before the broker answered")
+        error = future.exception()
+        if isinstance(error, KafkaError):
+            raise Retry(f"Kafka: {error!r}") from error
+        if error is not None:
+            raise error

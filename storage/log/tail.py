@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from schemas.errors import Retry
+from schemas.errors import RaglineError, Retry
 from schemas.topics import MAX_RECORD_BYTES, Topic
 
 Records = Sequence[ConsumerRecord]
@@ -29,6 +29,10 @@ def _consumer(bootstrap: str, *, client_id: str, max_wait_ms: int, **options: ob
         check_crcs=False,
         **options,
     )
+
+
+class LogTruncated(RaglineError):  # noqa: N818 - a fact
+    """The log no longer reaches back to where a reader wants to begin."""
 
 
 class Tail:
@@ -136,18 +140,20 @@ async def read_range(
     end: int,
     *,
     since_s: float | None = None,
+    whole: bool = False,
     timeout_s: float = 30.0,
 ) -> AsyncIterator[ConsumerRecord]:
     """Records `[start, end)` of one partition that the log still has, by a consumer of its own.
 
     `start` None means: from the first record at or after `since_s` (seconds of Unix time).
-    Raises: Retry when the broker does not deliver in time.
+    Raises: LogTruncated if `whole` and retention has removed a part of the range; Retry when the broker does
+    not deliver in time.
     """
     consumer = _consumer(bootstrap, client_id="ragline-replay", max_wait_ms=50)
     try:
         await consumer.start()
         consumer.assign([partition])
-        first = await _first_offset(consumer, partition, start, since_s, end)
+        first = await _first_offset(consumer, partition, start, since_s, end, whole=whole)
         if first >= end:
             return
         consumer.seek(partition, first)
@@ -164,10 +170,21 @@ async def read_range(
 
 
 async def _first_offset(
-    consumer: AIOKafkaConsumer, partition: TopicPartition, start: int | None, since_s: float | None, end: int
+    consumer: AIOKafkaConsumer,
+    partition: TopicPartition,
+    start: int | None,
+    since_s: float | None,
+    end: int,
+    *,
+    whole: bool,
 ) -> int:
-    if start is None and since_s is not None:
-        at = (await consumer.offsets_for_times({partition: int(since_s * 1000)}))[partition]
-        start = at.offset if at is not None else end
     beginning: int = (await consumer.beginning_offsets([partition]))[partition]
-    return max(start or 0, beginning)
+    if start is None:
+        at = (await consumer.offsets_for_times({partition: int((since_s or 0) * 1000)}))[partition]
+        first: int = at.offset if at is not None else end
+        if whole and beginning and first <= beginning:
+            raise LogTruncated(f"{partition.topic}/{partition.partition} begins at {beginning}")
+        return first
+    if whole and start < beginning:
+        raise LogTruncated(f"{partition.topic}/{partition.partition} begins at {beginning}, not {start}")
+    return max(start, beginning)

@@ -36,31 +36,35 @@ Outgoing = tuple[Topic, Envelope]
 async def add(work: UnitOfWork, outgoing: Sequence[Outgoing]) -> list[OutboxRecord]:
     """Stores the events in the caller's transaction; publish what is returned after the commit.
 
-    A derived id that stands already is not stored twice, but returned all the same.
+    A derived id that stands already is neither stored nor returned again.
     """
     records = [OutboxRecord.of(topic, envelope) for topic, envelope in outgoing]
-    if records:
-        await work.execute(
-            "INSERT INTO outbox (id, tenant_id, causation_id, topic, key, type, headers, value)"
-            " SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[],"
-            " $7::jsonb[], $8::bytea[]) ON CONFLICT (id) DO NOTHING",
-            [record.id for record in records],
-            [envelope.tenant_id for _, envelope in outgoing],
-            [envelope.causation_id for _, envelope in outgoing],
-            [record.topic for record in records],
-            [record.key for record in records],
-            [envelope.body.ce_type for _, envelope in outgoing],
-            [{name: raw.decode() for name, raw in record.headers} for record in records],
-            [record.value for record in records],
-        )
-    return records
-
-
-async def caused_by(work: UnitOfWork, commands: Sequence[UUID]) -> list[OutboxRecord]:
-    """The stored outcomes of commands that took effect before, in their order."""
+    if not records:
+        return []
     rows = await work.fetch(
-        "SELECT id, topic, key, headers, value FROM outbox WHERE causation_id = ANY($1::uuid[]) ORDER BY xact_id, seq",
+        "INSERT INTO outbox (id, tenant_id, causation_id, topic, key, type, headers, value)"
+        " SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[],"
+        " $7::jsonb[], $8::bytea[]) ON CONFLICT (id) DO NOTHING RETURNING id",
+        [record.id for record in records],
+        [envelope.tenant_id for _, envelope in outgoing],
+        [envelope.causation_id for _, envelope in outgoing],
+        [record.topic for record in records],
+        [record.key for record in records],
+        [envelope.body.ce_type for _, envelope in outgoing],
+        [{name: raw.decode() for name, raw in record.headers} for record in records],
+        [record.value for record in records],
+    )
+    inserted = {row["id"] for row in rows}
+    return records if len(inserted) == len(records) else [record for record in records if record.id in inserted]
+
+
+async def caused_by(work: UnitOfWork, commands: Sequence[UUID], *, source: str) -> list[OutboxRecord]:
+    """What `source` answered to commands that it decided before, in order."""
+    rows = await work.fetch(
+        "SELECT id, topic, key, headers, value FROM outbox WHERE causation_id = ANY($1::uuid[])"
+        " AND headers->>'ce_source' = $2 ORDER BY xact_id, seq",
         list(commands),
+        source,
     )
     return [_record(row) for row in rows]
 

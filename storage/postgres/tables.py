@@ -129,7 +129,8 @@ class CompletionRow(SQLModel, table=True):
     """One run that fills an `ai` message: its lease, its context and the checkpoint of its stream.
 
     `checkpoint_*` is the fold's whole state with its text, as of `checkpoint_offset` (the next offset to
-    read; null: fold from `created_at` - 60 s). `queue_no` orders the completions of a session.
+    read; null: fold from `created_at` - 60 s); `attempt_start` is where the checkpoint's attempt began to write.
+    The token columns are sums over the attempts. `queue_no` orders the completions of a session.
     """
 
     __tablename__ = "completions"
@@ -171,12 +172,15 @@ class CompletionRow(SQLModel, table=True):
     checkpoint_epoch: int = _default(0)
     checkpoint_end: int = _default(0)
     checkpoint_seq: int = _default(0)
-    chunk_ends: list[int] = Field(
-        default_factory=list, sa_column=Column(ARRAY(BigInteger), nullable=False, server_default="{}")
-    )
+    chunk_ends: list[int] = Field(default_factory=list, sa_column=Column(JSONB, nullable=False, server_default="[]"))
     checkpoint_text: str = _default("")
     checkpoint_finished: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB))
     checkpoint_offset: int | None = Field(default=None, sa_column=Column(BigInteger))
+    attempt_start: int = _default(0)
+    input_tokens: int = _default(0)
+    output_tokens: int = _default(0)
+    cost_usd: float | None = None
+    usage_estimated: bool = _default(False)
     finish_reason: str | None = None
     error_code: str | None = None
     error_message: str | None = None
@@ -218,10 +222,20 @@ class OutboxRow(SQLModel, table=True):
 
 
 class DocumentRow(SQLModel, table=True):
-    """A document of a tenant. Search sees `active_version` only; `latest_version` may still be in work."""
+    """A document of a tenant. Search sees `active_version` only; `latest_version` may still be in work.
+
+    A deleted one is purged once its blobs and vectors are gone too.
+    """
 
     __tablename__ = "documents"
-    __table_args__ = (Index("documents_by_tenant", "tenant_id", "id", postgresql_where=text("deleted_at IS NULL")),)
+    __table_args__ = (
+        Index("documents_by_tenant", "tenant_id", "id", postgresql_where=text("deleted_at IS NULL")),
+        Index(
+            "documents_to_purge",
+            "deleted_at",
+            postgresql_where=text("deleted_at IS NOT NULL AND purged_at IS NULL"),
+        ),
+    )
     id: UUID = Field(primary_key=True)
     tenant_id: UUID
     user_id: UUID
@@ -236,6 +250,7 @@ class DocumentRow(SQLModel, table=True):
     created_at: datetime = _created_at()
     updated_at: datetime = _created_at()
     deleted_at: datetime | None = Field(default=None, sa_column=_at())
+    purged_at: datetime | None = Field(default=None, sa_column=_at())
 
 
 class DocumentVersionRow(SQLModel, table=True):
@@ -253,7 +268,7 @@ class DocumentVersionRow(SQLModel, table=True):
         Index(
             "document_versions_open",
             "created_at",
-            postgresql_where=text("status IN ('queued', 'parsing', 'embedding')"),
+            postgresql_where=text("status IN ('queued', 'parsing', 'embedding', 'indexing')"),
         ),
     )
     document_id: UUID = Field(primary_key=True, foreign_key="documents.id")
@@ -277,6 +292,7 @@ class DocumentVersionRow(SQLModel, table=True):
     n_batches: int = _default(0)
     n_embedded: int = _default(0)
     attempt: int = _default(0)
+    barren_attempts: int = _default(0)
     lease_owner: str | None = None
     lease_until: datetime | None = Field(default=None, sa_column=_at())
     not_before: datetime | None = Field(default=None, sa_column=_at())

@@ -92,6 +92,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("purged_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
@@ -100,6 +101,13 @@ def upgrade() -> None:
         ["tenant_id", "id"],
         unique=False,
         postgresql_where=sa.text("deleted_at IS NULL"),
+    )
+    op.create_index(
+        "documents_to_purge",
+        "documents",
+        ["deleted_at"],
+        unique=False,
+        postgresql_where=sa.text("deleted_at IS NOT NULL AND purged_at IS NULL"),
     )
     op.create_table(
         "inbox",
@@ -226,6 +234,7 @@ def upgrade() -> None:
         sa.Column("n_batches", sa.Integer(), server_default="0", nullable=False),
         sa.Column("n_embedded", sa.Integer(), server_default="0", nullable=False),
         sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("barren_attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("lease_owner", sa.String(), nullable=True),
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("not_before", sa.DateTime(timezone=True), nullable=True),
@@ -243,7 +252,7 @@ def upgrade() -> None:
         "document_versions",
         ["created_at"],
         unique=False,
-        postgresql_where=sa.text("status IN ('queued', 'parsing', 'embedding')"),
+        postgresql_where=sa.text("status IN ('queued', 'parsing', 'embedding', 'indexing')"),
     )
     op.create_index(
         "document_versions_same_bytes",
@@ -310,7 +319,7 @@ def downgrade() -> None:
     op.drop_index(
         "document_versions_open",
         table_name="document_versions",
-        postgresql_where=sa.text("status IN ('queued', 'parsing', 'embedding')"),
+        postgresql_where=sa.text("status IN ('queued', 'parsing', 'embedding', 'indexing')"),
     )
     op.drop_table("document_versions")
     op.drop_table("tenants")
@@ -327,6 +336,11 @@ def downgrade() -> None:
     op.drop_table("messages")
     op.drop_table("inbox")
     op.drop_index("documents_by_tenant", table_name="documents", postgresql_where=sa.text("deleted_at IS NULL"))
+    op.drop_index(
+        "documents_to_purge",
+        table_name="documents",
+        postgresql_where=sa.text("deleted_at IS NOT NULL AND purged_at IS NULL"),
+    )
     op.drop_table("documents")
     op.drop_table("document_batches")
     op.drop_index(

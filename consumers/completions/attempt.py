@@ -1,0 +1,305 @@
+"""One attempt at a completion: take → context → stream → end (design §6). The reference is the model check."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from consumers.completions import settle as ending
+from consumers.completions import store
+from consumers.completions.chunk_writer import ChunkWriter
+from consumers.completions.context import Contexts, Prepared
+from consumers.completions.job import Base, Job
+from consumers.completions.take import Taken, fold_log
+from providers.ports import ChatModel, Delta, Finished, Models, ProviderError, TokenCounter
+from schemas.errors import Reject, Retry, Stop
+from schemas.events import ErrorInfo, TokenUsage
+from storage.log.producer import LogProducer
+from storage.log.publisher import OutboxPublisher
+from storage.postgres.unit_of_work import Database
+
+logger = logging.getLogger(__name__)
+
+Interruption = Literal["cancelled", "lost", "shutdown", "unwritable"]
+
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.2, 20.0
+EXHAUSTED = ErrorInfo(code="attempts_exhausted", message="the model gave no new text in several attempts")
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every attempt of a worker shares."""
+
+    bootstrap: str
+    database: Database
+    producer: LogProducer
+    publisher: OutboxPublisher
+    models: Models
+    contexts: Contexts
+    tokens: TokenCounter
+    prices: Mapping[str, tuple[float, float]]
+    flush_s: float
+    max_attempts: int
+
+
+class Attempt:
+    """Runs one claimed job to its end, or gives it back. `interrupt` may be called at any moment."""
+
+    def __init__(self, job: Job, tools: Tools) -> None:
+        self.job = job
+        self._tools = tools
+        self._interruption: Interruption | None = None
+        self._streaming: asyncio.Task[Finished] | None = None
+        self._prepared: Prepared | None = None
+        self._model: ChatModel | None = None
+        self._calls_provider = False
+        self._start = job.base.state.end
+        self._known_end = job.base.state.end
+        self._stored: Base | None = job.base
+        self.writer = ChunkWriter(
+            tools.producer, job, flush_s=tools.flush_s, on_failed=lambda _: self.interrupt("unwritable")
+        )
+
+    def interrupt(self, reason: Interruption) -> None:
+        """Ends the provider's stream now; the first reason counts, but a lost lease overrules all."""
+        if self._interruption is None or reason == "lost":
+            self._interruption = reason
+        if self._streaming is not None:
+            self._streaming.cancel()
+
+    def checkpoint(self) -> store.Checkpoint:
+        """What the next checkpoint should store of this attempt."""
+        base = self.writer.acked_base()
+        if base is not None and self._stored is not None and base.state is self._stored.state:
+            base = None
+        has_new_text = base is not None and base.state.end > self._known_end
+        return store.Checkpoint(self.job, base, self._start, has_new_text)
+
+    def stored(self, point: store.Checkpoint) -> None:
+        """The checkpoint stands."""
+        if point.base is not None:
+            self._stored = point.base
+
+    async def run(self) -> None:
+        """Take, then whatever the log and the row say. Raises: Stop."""
+        try:
+            await self._run()
+        except Retry as retry:
+            logger.warning("completion %s attempt %d: %s", self.job.id, self.job.attempt, retry)
+            await self._give_back(retry.after_s)
+        finally:
+            self.writer.close()
+
+    async def _run(self) -> None:
+        taken = await self._take()
+        if taken is None:
+            return
+        state = self.writer.state
+        if state.finished is not None:
+            finished = state.finished
+            charges = {finished.attempt: finished.usage}
+            await self._settle("complete", finish_reason=finished.finish_reason, charges=charges)
+        elif self.job.status == "cancelling" or self._interruption == "cancelled":
+            await self._settle("cancelled")
+        elif self.job.barren_attempts > self._tools.max_attempts and not taken.has_new_text:
+            await self._settle("failed", error=EXHAUSTED)
+        else:
+            await self._generate(taken)
+
+    async def _take(self) -> Taken | None:
+        """Fences, and folds the log up to the fence; None if a later attempt has come already."""
+        opened = await self.writer.open()
+        if self.job.is_first:
+            return Taken(self.job.base, truncated=False, has_new_text=False, start=self._start)
+        taken = await fold_log(self._tools.bootstrap, self.job, opened)
+        if taken is None:
+            logger.info("completion %s: attempt %d came too late", self.job.id, self.job.attempt)
+            return None
+        self.writer.continue_from(taken.base)
+        self._start = self._known_end = taken.base.state.end
+        await self._charge_predecessor(taken)
+        return taken
+
+    async def _charge_predecessor(self, taken: Taken) -> None:
+        """A killed attempt cannot count its own tokens: its text tells (design §5.9)."""
+        if self.job.context is None:
+            return
+        state, attempt = taken.base.state, self.job.attempt - 1
+        if state.finished is not None and state.finished.attempt == attempt:
+            usage = state.finished.usage
+        else:
+            prompt = int(self.job.context.get("prompt_tokens", 0)) + self._count(taken.base.text[: taken.start])
+            usage = self._priced(prompt, self._count(taken.base.text[taken.start :]), estimated=True)
+        async with self._tools.database.transaction() as work:
+            records = await ending.record_usage(work, self.job, attempt, self._model_name(), usage)
+        await self._tools.publisher.publish(records)
+
+    async def _generate(self, taken: Taken) -> None:
+        try:
+            model = self._model = self._tools.models.get(self.job.generation.model)
+        except KeyError:
+            message = f'model "{self.job.generation.model}" is not configured any more'
+            await self._settle("failed", error=ErrorInfo(code="unknown_model", message=message))
+            return
+        try:
+            prepared = self._prepared = await self._tools.contexts.prepare(self.job, model)
+        except Reject as reject:
+            await self._settle("failed", error=ErrorInfo(code=reject.code, message=reject.detail))
+            return
+        if self.job.context is None and not await self._store_context(prepared, model):
+            return
+        if taken.truncated:
+            await self.writer.restart(self.writer.text)
+        if self.writer.text and not model.can_prefill:
+            await self.writer.restart("")
+            self._start = 0
+        await self._stream(model, prepared)
+
+    async def _store_context(self, prepared: Prepared, model: ChatModel) -> bool:
+        async with self._tools.database.transaction() as work:
+            return await store.store_context(work, self.job, prepared.plan, model.name)
+
+    async def _stream(self, model: ChatModel, prepared: Prepared) -> None:
+        """Calls the provider and ends the attempt by how the call ended."""
+        try:
+            if self._interruption is None:
+                self._calls_provider = True
+                self._streaming = asyncio.create_task(self._consume(model, prepared), name=f"stream {self.job.id}")
+                await asyncio.wait([self._streaming])
+            if self._interruption is not None:
+                await self._end_interrupted(self._interruption)
+                return
+            assert self._streaming is not None  # noqa: S101 - for the type checker: no interruption means it ran
+            finished = self._streaming.result()
+        except ProviderError as error:
+            await self._end_failed(error)
+            return
+        except (Retry, Stop):
+            raise
+        except Exception as error:
+            logger.exception("completion %s: the adapter of %s failed", self.job.id, model.name)
+            await self._end_failed(ProviderError("adapter_failed", repr(error), retryable=True))
+            return
+        finally:
+            if self._streaming is not None:
+                self._streaming.cancel()
+        usage = self._usage(finished)
+        await self.writer.finish(finished.finish_reason, usage)
+        await self._settle("complete", finish_reason=finished.finish_reason, charges={self.job.attempt: usage})
+
+    async def _consume(self, model: ChatModel, prepared: Prepared) -> Finished:
+        request = replace(prepared.request, prefill=self.writer.text if model.can_prefill else "")
+        stream = model.stream(request)
+        async with aclosing(stream):  # type: ignore[type-var]
+            async for item in stream:
+                if isinstance(item, Delta):
+                    await self.writer.write(item.text)
+                else:
+                    return item
+        raise ProviderError("protocol", f"{model.name} ended without saying so", retryable=True)
+
+    async def _end_interrupted(self, reason: Interruption) -> None:
+        match reason:
+            case "cancelled":
+                await self.writer.flush()
+                await self.writer.drain()
+                await self._settle("cancelled", charges=self._own_charge())
+            case "shutdown":
+                await self.writer.flush()
+                await self.writer.drain()
+                await self._give_back(0.0)
+            case "unwritable":
+                await self._give_back(None)
+            case "lost":
+                logger.warning("completion %s: attempt %d lost its lease", self.job.id, self.job.attempt)
+
+    async def _end_failed(self, error: ProviderError) -> None:
+        logger.warning("completion %s attempt %d: %s: %s", self.job.id, self.job.attempt, error.code, error.detail)
+        await self.writer.flush()
+        await self.writer.drain()
+        if error.retryable:
+            await self._give_back(error.retry_after_s)
+        else:
+            info = ErrorInfo(code=error.code, message=error.detail)
+            await self._settle("failed", error=info, charges=self._own_charge())
+
+    async def _give_back(self, after_s: float | None) -> None:
+        """Another attempt, by whoever comes first, continues from what the broker has acked."""
+        backoff_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (self.job.barren_attempts - 1))
+        wait_s = backoff_s * random.uniform(0.5, 1.5) if after_s is None else min(after_s, 60.0)  # noqa: S311
+        try:
+            async with self._tools.database.transaction() as work:
+                if not await store.hand_over(work, self.checkpoint(), after_s=wait_s):
+                    return
+                records = []
+                for attempt, usage in self._own_charge().items():
+                    records += await ending.record_usage(work, self.job, attempt, self._model_name(), usage)
+            await self._tools.publisher.publish(records)
+        except Retry as error:
+            logger.warning("completion %s: left to its lease: %s", self.job.id, error)
+
+    async def _settle(
+        self,
+        status: Literal["complete", "failed", "cancelled"],
+        *,
+        finish_reason: str | None = None,
+        error: ErrorInfo | None = None,
+        charges: Mapping[int, TokenUsage] | None = None,
+    ) -> None:
+        """Commits the end; while PostgreSQL is away nobody else can, so it is tried until it is back or fenced."""
+        state, text = self.writer.state, self.writer.text
+        citations = await self._tools.contexts.citations(self.job, self._prepared, text) if status == "complete" else ()
+        outcome = ending.Outcome(
+            status=status,
+            base=Base(state, text, None),
+            model=self._model_name() if self._calls_provider or self.job.context else None,
+            citations=citations,
+            finish_reason=finish_reason,
+            error=error,
+        )
+        backoff_s = FIRST_BACKOFF_S
+        while self._interruption not in {"lost", "shutdown"}:
+            try:
+                async with self._tools.database.transaction() as work:
+                    records = await ending.settle(work, self.job, outcome, charges=charges or {})
+            except Retry as retry:
+                logger.warning("completion %s: not settled yet: %s", self.job.id, retry)
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(2.0, backoff_s * 2)
+                continue
+            if records is not None:
+                await self._tools.publisher.publish(records)
+            return
+
+    def _own_charge(self) -> dict[int, TokenUsage]:
+        """What this attempt used, counted by its text: the provider did not say."""
+        if not self._calls_provider or self._prepared is None:
+            return {}
+        before, written = self.writer.text[: self._start], self.writer.text[self._start :]
+        prompt = self._prepared.prompt_tokens + self._count(before)
+        return {self.job.attempt: self._priced(prompt, self._count(written), estimated=True)}
+
+    def _usage(self, finished: Finished) -> TokenUsage:
+        counted = self._own_charge()[self.job.attempt]
+        if finished.input_tokens is None or finished.output_tokens is None:
+            return counted
+        return self._priced(finished.input_tokens, finished.output_tokens, estimated=False)
+
+    def _priced(self, input_tokens: int, output_tokens: int, *, estimated: bool) -> TokenUsage:
+        prices = self._tools.prices.get(self._model_name())
+        cost = None if prices is None else (input_tokens * prices[0] + output_tokens * prices[1]) / 1_000_000
+        return TokenUsage(input_tokens=input_tokens, output_tokens=output_tokens, cost_usd=cost, estimated=estimated)
+
+    def _count(self, text: str) -> int:
+        return self._tools.tokens.count(text) if text else 0
+
+    def _model_name(self) -> str:
+        return self._model.name if self._model is not None else (self.job.generation.model or self._default_name())
+
+    def _default_name(self) -> str:
+        return self._tools.models.default.name

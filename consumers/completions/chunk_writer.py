@@ -1,0 +1,177 @@
+"""Writes one attempt's text: the first at once, then what came every flush interval, one encode per chunk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from consumers.completions.job import Base, Job
+from schemas.chunks import AttemptFinished, AttemptOpened, ChunkRecord, CompletionChunk
+from schemas.envelope import Envelope
+from schemas.errors import Retry
+from schemas.events import TokenUsage
+from schemas.stream_fold import FoldState, accept
+from schemas.topics import CHAT_CHUNKS
+from storage.log.producer import Ack, LogProducer, all_acked
+
+
+@dataclass(slots=True)
+class Acked:
+    """The newest state that the broker has, and the offset after it."""
+
+    state: FoldState
+    offset: int | None
+
+
+class ChunkWriter:
+    """The only writer of its attempt. `state` is the fold of what was sent, `acked` of what the broker has.
+
+    Positions count code points of the whole text of an epoch. `on_failed` hears once of a send that failed:
+    the attempt must end, for the order of what follows is no longer sure.
+    """
+
+    def __init__(
+        self, producer: LogProducer, job: Job, *, flush_s: float, on_failed: Callable[[BaseException], None]
+    ) -> None:
+        self._producer = producer
+        self._job = job
+        self._flush_s = flush_s
+        self._on_failed = on_failed
+        self._loop = asyncio.get_running_loop()
+        self._buffer: list[str] = []
+        self._sending = asyncio.Lock()
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushing: asyncio.Task[None] | None = None
+        self._last_flush_s = float("-inf")
+        self._last_ack: asyncio.Future[Ack] | None = None
+        self._failure: BaseException | None = None
+        self.state = job.base.state
+        self.text = job.base.text
+        self.acked = Acked(job.base.state, job.base.offset)
+
+    async def open(self) -> asyncio.Future[Ack]:
+        """Fences: from this record on only this attempt counts."""
+        return await self._send(AttemptOpened(completion_id=self._job.id, attempt=self._job.attempt))
+
+    def continue_from(self, base: Base) -> None:
+        """What the fold found in the log before this attempt."""
+        self.state, self.text = base.state, base.text
+        self.acked = Acked(base.state, base.offset)
+
+    async def restart(self, text: str) -> None:
+        """Opens a new epoch whose first chunk is `text` (it may be empty)."""
+        await self._chunk(text, restart=True)
+
+    async def write(self, text: str) -> None:
+        """Takes text that follows; sent at once or with what comes within the flush interval. Raises: Retry."""
+        if self._failure is not None:
+            raise Retry(f"the stream cannot be written: {self._failure!r}")
+        self._buffer.append(text)
+        wait_s = self._last_flush_s + self._flush_s - self._loop.time()
+        if wait_s <= 0:
+            await self.flush()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(wait_s, self._flush_by_timer)
+
+    async def flush(self) -> None:
+        """Sends what was taken."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        async with self._sending:
+            if self._buffer:
+                text = "".join(self._buffer)
+                self._buffer.clear()
+                self._last_flush_s = self._loop.time()
+                await self._chunk(text, restart=False)
+
+    async def finish(self, reason: str, usage: TokenUsage) -> None:
+        """Says that the provider ended, and waits until the broker has everything. Raises: Retry."""
+        await self.flush()
+        await self._send(
+            AttemptFinished(
+                completion_id=self._job.id,
+                attempt=self._job.attempt,
+                epoch=self.state.epoch,
+                end=self.state.end,
+                finish_reason=reason,
+                usage=usage,
+            )
+        )
+        await self.drain()
+
+    async def drain(self) -> None:
+        """Waits for every ack; one connection keeps their order, so the last stands for all. Raises: Retry."""
+        if self._last_ack is not None:
+            await all_acked([self._last_ack])
+        if self._failure is not None:
+            raise Retry(f"the stream was not written: {self._failure!r}")
+
+    def acked_base(self) -> Base | None:
+        """A checkpoint of what the broker has; None while a restart is on its way."""
+        if self.acked.state.epoch != self.state.epoch:
+            return None
+        return Base(self.acked.state, self.text[: self.acked.state.end], self.acked.offset)
+
+    def close(self) -> None:
+        """Sends nothing more."""
+        self._buffer.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _flush_by_timer(self) -> None:
+        self._timer = None
+        self._flushing = self._loop.create_task(self._flush_quietly())
+
+    async def _flush_quietly(self) -> None:
+        try:
+            await self.flush()
+        except Exception as error:  # noqa: BLE001 - a task's border: told to the attempt, which ends
+            self._fail(error)
+
+    async def _chunk(self, text: str, *, restart: bool) -> None:
+        state = self.state
+        epoch, start = (state.epoch + 1, 0) if restart else (state.epoch, state.end)
+        self.text = text if restart else self.text + text
+        await self._send(
+            CompletionChunk(
+                completion_id=self._job.id,
+                attempt=self._job.attempt,
+                epoch=epoch,
+                seq=state.seq + 1,
+                start=start,
+                end=start + len(text),
+                text=text,
+            )
+        )
+
+    async def _send(self, record: ChunkRecord) -> asyncio.Future[Ack]:
+        state = self.state = accept(self.state, record)
+        envelope = Envelope(
+            body=record,
+            tenant_id=self._job.tenant_id,
+            user_id=self._job.user_id,
+            source="completions",
+            correlation_id=self._job.correlation_id,
+            traceparent=self._job.traceparent,
+        )
+        future = await self._producer.send(CHAT_CHUNKS, envelope)
+        self._last_ack = future
+        future.add_done_callback(lambda done: self._acked(done, state))
+        return future
+
+    def _acked(self, done: asyncio.Future[Ack], state: FoldState) -> None:
+        if done.cancelled():
+            self._fail(Retry("the producer was closed"))
+        elif (error := done.exception()) is not None:
+            self._fail(error)
+        elif self._failure is None:
+            self.acked = Acked(state, done.result().offset + 1)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+            self.close()
+            self._on_failed(error)

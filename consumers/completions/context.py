@@ -1,0 +1,80 @@
+"""What a completion's model will see: built once, stored, and the same for every attempt (design §6, Context)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from consumers.completions.job import Job
+from providers.ports import ChatModel, ChatRequest, TokenCounter
+from retrieval.citations import cite
+from retrieval.context import ContextPlan, HistoryTurn, assemble
+from retrieval.search import PassageView, Searcher
+from schemas.events import Citation
+from storage.postgres.passages import passages_by_id
+from storage.postgres.unit_of_work import Database, UnitOfWork
+
+OFFERED = 12
+MAX_HISTORY = 100
+
+_PATH = """
+WITH RECURSIVE path AS (
+  SELECT m.*, 0 AS depth FROM messages m WHERE m.id = $1 AND m.session_id = $2
+  UNION ALL
+  SELECT m.*, p.depth + 1 FROM messages m JOIN path p ON m.id = p.parent_id WHERE p.depth < $3
+)
+SELECT id, sender, status, content, partial_content FROM path ORDER BY depth DESC
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The request without a prefill, the plan that rebuilds it, and what was offered, by marker."""
+
+    request: ChatRequest
+    plan: dict[str, object]
+    offered: Sequence[PassageView]
+    prompt_tokens: int
+
+
+class Contexts:
+    """Builds and rebuilds contexts over PostgreSQL and the index."""
+
+    def __init__(self, database: Database, searcher: Searcher, tokens: TokenCounter) -> None:
+        self._database = database
+        self._searcher = searcher
+        self._tokens = tokens
+
+    async def prepare(self, job: Job, model: ChatModel) -> Prepared:
+        """The stored context again, or a new one. Raises: Retry; Reject if the question does not fit the model."""
+        question, history = await self._conversation(job)
+        if job.context is not None:
+            plan = ContextPlan.from_json(job.context)
+            async with self._database.transaction(job.tenant_id) as work:
+                offered = await passages_by_id(work, [passage.id for passage in plan.passages])
+        else:
+            found = await self._searcher.search(
+                job.tenant_id, question, limit=OFFERED, document_ids=job.generation.document_ids
+            )
+            plan, offered = None, [item.passage for item in found]
+        assembled = assemble(question, history, offered, model=model, tokens=self._tokens, plan=plan, generation=job.generation)
+        return Prepared(
+            request=assembled.request,
+            plan=assembled.plan.to_json(),
+            offered=assembled.offered,
+            prompt_tokens=assembled.prompt_tokens,
+        )
+
+    async def citations(self, job: Job, prepared: Prepared | None, text: str) -> tuple[Citation, ...]:
+        """What the text cites; a taker that never prepared loads what was offered. Raises: Retry."""
+        if prepared is not None:
+            offered = prepared.offered
+        elif job.context is not None:
+            plan = ContextPlan.from_json(job.context)
+            async with self._database.transaction(job.tenant_id) as work:
+                offered = await passages_by_id(work, [passage.id for passage in plan.passages])
+        else:
+            return ()
+        return tuple(cite(text, offered))

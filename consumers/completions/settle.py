@@ -1,0 +1,208 @@
+"""The final transaction of a completion: message, usage, events and StreamEnded, or nothing (design §6, End)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from consumers.completions.job import Base, Job
+from schemas.chunks import StreamEnded
+from schemas.envelope import Envelope
+from schemas.events import (
+    Citation,
+    CompletionCancelled,
+    CompletionCompleted,
+    CompletionFailed,
+    ErrorInfo,
+    TerminalStatus,
+    TokenUsage,
+    UsageRecorded,
+)
+from schemas.ids import derived_id
+from schemas.records import Body
+from schemas.topics import CHAT_CHUNKS, CHAT_EVENTS, USAGE_EVENTS
+from storage.postgres import outbox
+from storage.postgres.outbox import OutboxRecord, Outgoing
+from storage.postgres.unit_of_work import UnitOfWork
+
+SOURCE = "completions"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a completion ends, as its holder sees it."""
+
+    status: TerminalStatus
+    base: Base
+    model: str | None = None
+    citations: Sequence[Citation] = ()
+    finish_reason: str | None = None
+    error: ErrorInfo | None = None
+
+
+async def record_usage(work: UnitOfWork, job: Job, attempt: int, model: str, usage: TokenUsage) -> list[OutboxRecord]:
+    """Counts an attempt's tokens once, whoever comes first: the attempt itself or its taker."""
+    body = UsageRecorded(
+        tenant_id=job.tenant_id,
+        user_id=job.user_id,
+        session_id=job.session_id,
+        completion_id=job.id,
+        attempt=attempt,
+        model=model,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cost_usd=usage.cost_usd,
+        estimated=usage.estimated,
+    )
+    envelope = replace(_caused(job, body), id=derived_id("usage", job.id, attempt))
+    records = await outbox.add(work, [(USAGE_EVENTS, envelope)])
+    if records:
+        await work.execute(
+            "UPDATE completions SET input_tokens = input_tokens + $2, output_tokens = output_tokens + $3,"
+            " cost_usd = CASE WHEN $4::float8 IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + $4 END,"
+            " usage_estimated = usage_estimated OR $5 WHERE id = $1",
+            job.id,
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cost_usd,
+            usage.estimated,
+        )
+    return records
+
+
+async def settle(
+    work: UnitOfWork, job: Job, outcome: Outcome, *, charges: Mapping[int, TokenUsage]
+) -> list[OutboxRecord] | None:
+    """Ends the completion; the records to publish, or None if the job is no longer this attempt's.
+
+    `charges` are the tokens of attempts that ended themselves. The row decides: a completion that is `cancelling` ends cancelled, whatever the holder meant. In a deleted
+    session only usage is kept, and live readers are told `cancelled`.
+    """
+    session = await work.fetchrow("SELECT version, deleted_at FROM sessions WHERE id = $1 FOR UPDATE", job.session_id)
+    row = await work.fetchrow(
+        "SELECT status, cancelled_by FROM completions WHERE id = $1 AND attempt = $2"
+        " AND status IN ('in_progress', 'cancelling') FOR UPDATE",
+        job.id,
+        job.attempt,
+    )
+    if row is None or session is None:
+        return None
+    records = []
+    for attempt, usage in charges.items():
+        records += await record_usage(work, job, attempt, outcome.model or "unknown", usage)
+    deleted = session["deleted_at"] is not None
+    if row["status"] == "cancelling" or deleted:
+        outcome = replace(outcome, status="cancelled", error=None, citations=())
+        job = replace(job, cancelled_by=row["cancelled_by"])
+    if deleted:
+        empty = replace(outcome.base.state, finished=None)
+        outcome = replace(outcome, base=Base(empty, "", None))
+    total = await _end_completion(work, job, outcome)
+    if not deleted:
+        await _fill_message(work, job, outcome, total)
+    version = session["version"] + 1
+    await work.execute("UPDATE sessions SET version = $2, updated_at = now() WHERE id = $1", job.session_id, version)
+    return records + await outbox.add(work, _told(job, outcome, total, version))
+
+
+async def _end_completion(work: UnitOfWork, job: Job, outcome: Outcome) -> TokenUsage | None:
+    state = outcome.base.state
+    row = await work.fetchrow(
+        "UPDATE completions SET status = $3, finished_at = now(), lease_owner = NULL, lease_until = NULL,"
+        " checkpoint_attempt = $2, checkpoint_epoch = $4, checkpoint_end = $5, checkpoint_seq = $6, chunk_ends = $7,"
+        " checkpoint_text = $8, finish_reason = $9, error_code = $10, error_message = $11, model = coalesce($12, model)"
+        " WHERE id = $1 RETURNING input_tokens, output_tokens, cost_usd, usage_estimated",
+        job.id,
+        job.attempt,
+        outcome.status,
+        state.epoch,
+        state.end,
+        state.seq,
+        list(state.chunk_ends),
+        "" if outcome.status == "complete" else outcome.base.text,
+        outcome.finish_reason,
+        outcome.error.code if outcome.error else None,
+        outcome.error.message if outcome.error else None,
+        outcome.model,
+    )
+    if row is None or row["input_tokens"] + row["output_tokens"] == 0:
+        return None
+    return TokenUsage(
+        input_tokens=row["input_tokens"],
+        output_tokens=row["output_tokens"],
+        cost_usd=row["cost_usd"],
+        estimated=row["usage_estimated"],
+    )
+
+
+async def _fill_message(work: UnitOfWork, job: Job, outcome: Outcome, usage: TokenUsage | None) -> None:
+    complete = outcome.status == "complete"
+    await work.execute(
+        "UPDATE messages SET status = $2, content = $3, partial_content = $4, error_code = $5, error_message = $6,"
+        " citations = $7, model = $8, usage = $9, updated_at = now() WHERE id = $1",
+        job.message_id,
+        outcome.status,
+        outcome.base.text if complete else "",
+        None if complete else outcome.base.text,
+        outcome.error.code if outcome.error else None,
+        outcome.error.message if outcome.error else None,
+        [citation.model_dump(mode="json") for citation in outcome.citations],
+        outcome.model,
+        usage.model_dump(mode="json") if usage else None,
+    )
+
+
+def _told(job: Job, outcome: Outcome, usage: TokenUsage | None, version: int) -> list[Outgoing]:
+    ended = StreamEnded(
+        completion_id=job.id,
+        message_id=job.message_id,
+        epoch=outcome.base.state.epoch,
+        end=outcome.base.state.end,
+        status=outcome.status,
+        model=outcome.model,
+        finish_reason=outcome.finish_reason,
+        citations=tuple(outcome.citations),
+        usage=usage,
+        error=outcome.error,
+    )
+    event = _caused(job, _event(job, outcome, usage, version))
+    return [(CHAT_EVENTS, event), (CHAT_CHUNKS, _caused(job, ended))]
+
+
+def _event(
+    job: Job, outcome: Outcome, usage: TokenUsage | None, version: int
+) -> CompletionCompleted | CompletionFailed | CompletionCancelled:
+    ended = {
+        "session_id": job.session_id,
+        "session_version": version,
+        "completion_id": job.id,
+        "message_id": job.message_id,
+        "attempt": job.attempt,
+        "model": outcome.model,
+        "usage": usage,
+    }
+    text = outcome.base.text
+    if outcome.status == "complete":
+        reason = outcome.finish_reason or "stop"
+        return CompletionCompleted(**ended, content=text, citations=tuple(outcome.citations), finish_reason=reason)
+    if outcome.status == "cancelled":
+        return CompletionCancelled(**ended, partial_content=text)
+    error = outcome.error or ErrorInfo(code="unknown", message="the answer could not be finished")
+    return CompletionFailed(**ended, partial_content=text, error=error)
+
+
+def _caused(
+    job: Job, body: CompletionCompleted | CompletionFailed | CompletionCancelled | StreamEnded | UsageRecorded
+) -> Envelope:
+    cancelled = isinstance(body, CompletionCancelled) and job.cancelled_by is not None
+    return Envelope(
+        body=body,
+        tenant_id=job.tenant_id,
+        user_id=job.user_id,
+        source=SOURCE,
+        time=datetime.now(UTC),
+        correlation_id=job.correlation_id,
+        causation_id=job.cancelled_by if cancelled else job.requested_by,
+        traceparent=job.traceparent,
+    )

@@ -1,0 +1,140 @@
+"""The completions' rows: claim, checkpoint, hand over, settle. Every write is fenced by the attempt (design §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+
+from consumers.completions.job import Base, Job, job_from_row
+from schemas.errors import Retry
+from storage.postgres.unit_of_work import Database, UnitOfWork
+
+_CLAIMABLE = (
+    "c.status IN ('pending', 'in_progress', 'cancelling') AND (c.lease_until IS NULL OR c.lease_until <= now())"
+    " AND (c.not_before IS NULL OR c.not_before <= now())"
+)
+# Fair between tenants: a tenant's next job waits behind as many others as the tenant has running already.
+_CLAIM = f"""
+WITH running AS (
+  SELECT tenant_id, count(*) AS n FROM completions
+  WHERE status IN ('in_progress', 'cancelling') AND lease_until > now() GROUP BY tenant_id
+), ready AS (
+  SELECT c.id, row_number() OVER (PARTITION BY c.tenant_id ORDER BY c.created_at) + coalesce(r.n, 0) AS turn
+  FROM completions c LEFT JOIN running r ON r.tenant_id = c.tenant_id
+  WHERE {_CLAIMABLE} AND NOT EXISTS (
+    SELECT 1 FROM completions o WHERE o.session_id = c.session_id AND o.queue_no < c.queue_no
+    AND o.status IN ('pending', 'in_progress', 'cancelling'))
+  ORDER BY turn, c.created_at LIMIT $3
+), locked AS (
+  SELECT c.id FROM completions c JOIN ready USING (id) WHERE {_CLAIMABLE} FOR UPDATE OF c SKIP LOCKED
+)
+UPDATE completions c SET attempt = c.attempt + 1, barren_attempts = c.barren_attempts + 1, lease_owner = $1,
+  lease_until = now() + make_interval(secs => $2), not_before = NULL,
+  status = CASE WHEN c.status = 'pending' THEN 'in_progress' ELSE c.status END
+FROM locked WHERE c.id = locked.id RETURNING c.*
+"""  # noqa: S608 - no input in it
+
+
+async def claim(database: Database, *, owner: str, lease_s: float, limit: int) -> list[Job]:
+    """Takes up to `limit` heads of sessions' queues whose lease is free. Raises: Retry."""
+    try:
+        async with database.transaction() as work:
+            jobs = [job_from_row(row) for row in await work.fetch(_CLAIM, owner, lease_s, limit)]
+            if jobs:
+                await work.execute(
+                    "UPDATE messages SET status = 'in_progress' WHERE id = ANY($1::uuid[]) AND status = 'pending'",
+                    [job.message_id for job in jobs],
+                )
+            return jobs
+    except asyncpg.UniqueViolationError as error:
+        raise Retry(f"another worker claimed in the same session: {error}") from error
+
+
+async def store_context(work: UnitOfWork, job: Job, context: dict[str, object], model: str) -> bool:
+    """Keeps what the model will see, for this and every later attempt; False if the job is no longer this attempt's."""
+    return bool(
+        await work.execute(
+            "UPDATE completions SET context = $3, model = $4 WHERE id = $1 AND attempt = $2",
+            job.id,
+            job.attempt,
+            context,
+            model,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The acked state of a running attempt; `base` None renews the lease alone."""
+
+    job: Job
+    base: Base | None
+    attempt_start: int
+    has_new_text: bool
+
+
+async def checkpoint(database: Database, points: Sequence[Checkpoint], *, lease_s: float) -> dict[UUID, str]:
+    """Stores many checkpoints and renews their leases; the status of every job that is still its attempt's.
+
+    A job that is missing from the answer was fenced: its holder must stop. Raises: Retry.
+    """
+    points = sorted(points, key=lambda point: point.job.id)
+    changed = [(point, point.base) for point in points if point.base is not None]
+    async with database.transaction() as work:
+        rows = await work.fetch(
+            "WITH mine AS (SELECT c.id FROM completions c JOIN unnest($1::uuid[], $2::int[]) AS t(id, attempt)"
+            " ON c.id = t.id AND c.attempt = t.attempt AND c.status IN ('in_progress', 'cancelling')"
+            " ORDER BY c.id FOR UPDATE OF c)"
+            " UPDATE completions c SET lease_until = now() + make_interval(secs => $3) FROM mine WHERE c.id = mine.id"
+            " RETURNING c.id, c.status",
+            [point.job.id for point in points],
+            [point.job.attempt for point in points],
+            lease_s,
+        )
+        await _store_bases(work, changed)
+    return {row["id"]: row["status"] for row in rows}
+
+
+async def _store_bases(work: UnitOfWork, changed: Sequence[tuple[Checkpoint, Base]]) -> None:
+    if not changed:
+        return
+    await work.execute(
+        "UPDATE completions c SET checkpoint_attempt = t.attempt, checkpoint_epoch = t.epoch, checkpoint_end = t.end_,"
+        " checkpoint_seq = t.seq, chunk_ends = t.chunk_ends, checkpoint_text = t.text_, checkpoint_offset = t.offset_,"
+        " checkpoint_finished = t.finished, attempt_start = t.start_,"
+        " barren_attempts = CASE WHEN t.fresh THEN 0 ELSE c.barren_attempts END"
+        " FROM unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::int[], $6::jsonb[], $7::text[], $8::bigint[],"
+        " $9::jsonb[], $10::int[], $11::bool[]) AS t(id, attempt, epoch, end_, seq, chunk_ends, text_, offset_,"
+        " finished, start_, fresh) WHERE c.id = t.id AND c.attempt = t.attempt"
+        " AND c.status IN ('in_progress', 'cancelling')",
+        [point.job.id for point, _ in changed],
+        [point.job.attempt for point, _ in changed],
+        [base.state.epoch for _, base in changed],
+        [base.state.end for _, base in changed],
+        [base.state.seq for _, base in changed],
+        [list(base.state.chunk_ends) for _, base in changed],
+        [base.text for _, base in changed],
+        [base.offset for _, base in changed],
+        [base.state.finished.model_dump(mode="json") if base.state.finished else None for _, base in changed],
+        [point.attempt_start for point, _ in changed],
+        [point.has_new_text for point, _ in changed],
+    )
+
+
+async def hand_over(work: UnitOfWork, point: Checkpoint, *, after_s: float) -> bool:
+    """Gives the job back with all that was acked; another attempt may begin after `after_s`. False if fenced."""
+    if point.base is not None:
+        await _store_bases(work, [(point, point.base)])
+    return bool(
+        await work.execute(
+            "UPDATE completions SET lease_until = now(), lease_owner = NULL,"
+            " not_before = now() + make_interval(secs => $3)"
+            " WHERE id = $1 AND attempt = $2 AND status IN ('in_progress', 'cancelling')",
+            point.job.id,
+            point.job.attempt,
+            after_s,
+        )
+    )

@@ -1,0 +1,75 @@
+"""What a taker finds in the log: the fold from the checkpoint to its own fence (design §6, Take)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from consumers.completions.job import Base, Job
+from schemas.chunks import ChunkRecord, CompletionChunk
+from schemas.envelope import decode
+from schemas.errors import DeadLetter
+from schemas.stream_fold import accept
+from schemas.topics import CHAT_CHUNKS
+from storage.log.producer import Ack, all_acked
+from storage.log.tail import LogTruncated, TopicPartition, read_range
+
+LOOKBACK_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Where the attempt goes on. `truncated`: the log no longer reached back to the checkpoint.
+
+    `has_new_text`: there is more than the checkpoint knew. `start` is where the attempt before this one began.
+    """
+
+    base: Base
+    truncated: bool
+    has_new_text: bool
+    start: int
+
+
+async def fold_log(bootstrap: str, job: Job, opened: asyncio.Future[Ack]) -> Taken | None:
+    """Folds up to and including the taker's own AttemptOpened; None if that is not current there. Raises: Retry."""
+    await all_acked([opened])
+    ack = opened.result()
+    state, text = job.base.state, job.base.text
+    previous, start = job.attempt - 1, job.attempt_start if job.base.state.attempt == job.attempt - 1 else None
+    truncated = False
+    key = str(job.id).encode()
+    since_s = job.created_at.timestamp() - LOOKBACK_S
+    partition = TopicPartition(CHAT_CHUNKS.name, ack.partition)
+    try:
+        async for record in read_range(
+            bootstrap, partition, job.base.offset, ack.offset + 1, since_s=since_s, whole=True
+        ):
+            if record.key != key:
+                continue
+            chunk = _decoded(record.headers, record.value)
+            after = accept(state, chunk) if chunk is not None else state
+            if after is not state and isinstance(chunk, CompletionChunk):
+                restarted = after.epoch != state.epoch
+                text = chunk.text if restarted else text + chunk.text
+                if chunk.attempt == previous and (start is None or restarted):
+                    start = chunk.start
+            state = after
+    except LogTruncated:
+        truncated = True
+        state, text = job.base.state, job.base.text
+    if state.attempt > job.attempt:
+        return None
+    if truncated:
+        state = replace(state, attempt=job.attempt)
+    base = Base(state, text, ack.offset + 1)
+    has_new_text = state.end > job.base.state.end
+    return Taken(base, truncated, has_new_text, state.end if start is None else min(start, state.end))
+
+
+def _decoded(headers: list[tuple[str, bytes]], value: bytes) -> ChunkRecord | None:
+    """A record that cannot be read does not exist, for every reader alike."""
+    try:
+        body = decode(CHAT_CHUNKS, headers, value).body
+    except DeadLetter:
+        return None
+    return body if isinstance(body, ChunkRecord) else None

@@ -1,0 +1,64 @@
+"""Passages as readers see them: PostgreSQL decides what is visible (design §7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from storage.ports import PassageView
+from storage.postgres.unit_of_work import Database
+
+if TYPE_CHECKING:
+    import asyncpg
+
+_COLUMNS = (
+    "p.id, p.document_id, d.name AS document_name, p.version, p.text, p.page, p.span_start, p.span_end,"
+    " p.heading_path, p.ordinal FROM passages p JOIN documents d ON d.id = p.document_id"
+)
+
+
+class PassageReader:
+    """Reads the passages of one tenant at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def visible(self, tenant_id: UUID, passage_ids: Sequence[UUID]) -> dict[UUID, PassageView]:
+        """Those of the tenant's passages whose version is the active one of a living document. Raises: Retry."""
+        async with self._database.transaction(tenant_id) as work:
+            rows = await work.fetch(
+                f"SELECT {_COLUMNS} WHERE p.id = ANY($1::uuid[]) AND p.tenant_id = $2 AND d.tenant_id = $2"  # noqa: S608
+                " AND d.deleted_at IS NULL AND d.active_version = p.version",
+                list(passage_ids),
+                tenant_id,
+            )
+        return {row["id"]: _view(row) for row in rows}
+
+    async def by_ids(self, tenant_id: UUID, passage_ids: Sequence[UUID]) -> dict[UUID, PassageView]:
+        """The tenant's passages as they were offered once, of any version that still exists. Raises: Retry.
+
+        For answers that continue: a newer version must not change what their markers stand for.
+        """
+        async with self._database.transaction(tenant_id) as work:
+            rows = await work.fetch(
+                f"SELECT {_COLUMNS} WHERE p.id = ANY($1::uuid[]) AND p.tenant_id = $2 AND d.deleted_at IS NULL",  # noqa: S608
+                list(passage_ids),
+                tenant_id,
+            )
+        return {row["id"]: _view(row) for row in rows}
+
+
+def _view(row: asyncpg.Record) -> PassageView:
+    return PassageView(
+        id=row["id"],
+        document_id=row["document_id"],
+        document_name=row["document_name"],
+        version=row["version"],
+        text=row["text"],
+        page=row["page"],
+        start=row["span_start"],
+        end=row["span_end"],
+        heading_path=tuple(row["heading_path"]),
+        ordinal=row["ordinal"],
+    )
