@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-from uuid import UUID
 
 from consumers.completions.job import Job
 from providers.ports import ChatModel, ChatRequest, TokenCounter
 from retrieval.citations import cite
 from retrieval.context import ContextPlan, HistoryTurn, assemble
 from retrieval.search import PassageView, Searcher
+from schemas.errors import Reject
 from schemas.events import Citation
 from storage.postgres.passages import passages_by_id
-from storage.postgres.unit_of_work import Database, UnitOfWork
+from storage.postgres.unit_of_work import Database
 
 OFFERED = 12
 MAX_HISTORY = 100
@@ -50,6 +49,7 @@ class Contexts:
     async def prepare(self, job: Job, model: ChatModel) -> Prepared:
         """The stored context again, or a new one. Raises: Retry; Reject if the question does not fit the model."""
         question, history = await self._conversation(job)
+        plan: ContextPlan | None = None
         if job.context is not None:
             plan = ContextPlan.from_json(job.context)
             async with self._database.transaction(job.tenant_id) as work:
@@ -58,14 +58,28 @@ class Contexts:
             found = await self._searcher.search(
                 job.tenant_id, question, limit=OFFERED, document_ids=job.generation.document_ids
             )
-            plan, offered = None, [item.passage for item in found]
-        assembled = assemble(question, history, offered, model=model, tokens=self._tokens, plan=plan, generation=job.generation)
+            offered = [item.passage for item in found]
+        assembled = assemble(
+            question, history, offered, model=model, tokens=self._tokens, plan=plan, generation=job.generation
+        )
         return Prepared(
             request=assembled.request,
             plan=assembled.plan.to_json(),
             offered=assembled.offered,
             prompt_tokens=assembled.prompt_tokens,
         )
+
+    async def _conversation(self, job: Job) -> tuple[str, list[HistoryTurn]]:
+        """The question and the turns before it along its path, oldest first."""
+        async with self._database.transaction(job.tenant_id) as work:
+            rows = await work.fetch(_PATH, job.parent_id, job.session_id, MAX_HISTORY)
+        if not rows:
+            raise Reject("message_not_found", 404, "the question is gone")
+        *before, question = rows
+        history = [
+            HistoryTurn(row["sender"], row["content"] or row["partial_content"] or "", row["status"]) for row in before
+        ]
+        return question["content"], [turn for turn in history if turn.content]
 
     async def citations(self, job: Job, prepared: Prepared | None, text: str) -> tuple[Citation, ...]:
         """What the text cites; a taker that never prepared loads what was offered. Raises: Retry."""

@@ -20,7 +20,6 @@ from schemas.events import (
     UsageRecorded,
 )
 from schemas.ids import derived_id
-from schemas.records import Body
 from schemas.topics import CHAT_CHUNKS, CHAT_EVENTS, USAGE_EVENTS
 from storage.postgres import outbox
 from storage.postgres.outbox import OutboxRecord, Outgoing
@@ -76,8 +75,9 @@ async def settle(
 ) -> list[OutboxRecord] | None:
     """Ends the completion; the records to publish, or None if the job is no longer this attempt's.
 
-    `charges` are the tokens of attempts that ended themselves. The row decides: a completion that is `cancelling` ends cancelled, whatever the holder meant. In a deleted
-    session only usage is kept, and live readers are told `cancelled`.
+    `charges` are the tokens of attempts that ended themselves. The row decides: a completion that is `cancelling`
+    ends cancelled, whatever the holder meant. In a deleted session only usage is kept, and live readers are told
+    `cancelled`.
     """
     session = await work.fetchrow("SELECT version, deleted_at FROM sessions WHERE id = $1 FOR UPDATE", job.session_id)
     row = await work.fetchrow(

@@ -66,6 +66,12 @@ class LogProducer:
         task = self._producer._sender.sender_task
         return bool(task is not None and task.done())
 
+    async def watch(self, *, interval_s: float = 0.5) -> None:
+        """Raises: Stop as soon as the sender has died for good."""
+        while not self.is_dead:
+            await asyncio.sleep(interval_s)
+        raise Stop("the Kafka producer died for good; the process must start anew")
+
     async def send_raw(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Headers
     ) -> asyncio.Future[Ack]:

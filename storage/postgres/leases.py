@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import asyncpg
 
 from schemas.errors import Retry, Stop
 from schemas.ids import advisory_key
-from storage.postgres.unit_of_work import AWAY, Connection, Database
+from storage.postgres.unit_of_work import AWAY, Database
+
+if TYPE_CHECKING:
+    from storage.postgres.unit_of_work import Connection
 
 _TRY_LOCK = "SELECT pg_try_advisory_lock($1)"
 

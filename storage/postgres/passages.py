@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from storage.ports import PassageView
-from storage.postgres.unit_of_work import Database
+from storage.postgres.unit_of_work import Database, UnitOfWork
 
 if TYPE_CHECKING:
     import asyncpg
@@ -18,8 +18,8 @@ _COLUMNS = (
 )
 
 
-class PassageReader:
-    """Reads the passages of one tenant at a time."""
+class PassageVisibility:
+    """What a reader of a tenant may see now."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -28,25 +28,27 @@ class PassageReader:
         """Those of the tenant's passages whose version is the active one of a living document. Raises: Retry."""
         async with self._database.transaction(tenant_id) as work:
             rows = await work.fetch(
-                f"SELECT {_COLUMNS} WHERE p.id = ANY($1::uuid[]) AND p.tenant_id = $2 AND d.tenant_id = $2"  # noqa: S608
+                f"SELECT {_COLUMNS} WHERE p.id = ANY($1::uuid[]) AND p.tenant_id = $2 AND d.tenant_id = $2"
                 " AND d.deleted_at IS NULL AND d.active_version = p.version",
                 list(passage_ids),
                 tenant_id,
             )
         return {row["id"]: _view(row) for row in rows}
 
-    async def by_ids(self, tenant_id: UUID, passage_ids: Sequence[UUID]) -> dict[UUID, PassageView]:
-        """The tenant's passages as they were offered once, of any version that still exists. Raises: Retry.
 
-        For answers that continue: a newer version must not change what their markers stand for.
-        """
-        async with self._database.transaction(tenant_id) as work:
-            rows = await work.fetch(
-                f"SELECT {_COLUMNS} WHERE p.id = ANY($1::uuid[]) AND p.tenant_id = $2 AND d.deleted_at IS NULL",  # noqa: S608
-                list(passage_ids),
-                tenant_id,
-            )
-        return {row["id"]: _view(row) for row in rows}
+async def passages_by_id(work: UnitOfWork, passage_ids: Sequence[UUID]) -> list[PassageView]:
+    """Passages of the scope's tenant as they were offered once, of any version, in the order asked for.
+
+    For answers that continue: a newer version must not change what their markers stand for. What was deleted
+    meanwhile is left out.
+    """
+    rows = await work.fetch(
+        f"SELECT {_COLUMNS} WHERE p.id = ANY($1::uuid[]) AND p.tenant_id = $2 AND d.deleted_at IS NULL",
+        list(passage_ids),
+        work.tenant_id,
+    )
+    found = {row["id"]: _view(row) for row in rows}
+    return [found[passage_id] for passage_id in passage_ids if passage_id in found]
 
 
 def _view(row: asyncpg.Record) -> PassageView:

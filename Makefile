@@ -1,0 +1,48 @@
+# make dev ARGS="--port 9000"   set-up, then Ragline with embedded servers
+# make test ARGS="-k sessions"  set-up, then every test with coverage
+# Needs Python >= 3.11 and make; everything else comes from requirements.lock.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup dev test bench lint lock clean
+
+VENV := .venv
+RUN := $(VENV)/bin
+
+help: ## show the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
+
+setup: ## .venv from the hash-pinned lock; nothing to do if the lock has not changed
+	@python=; \
+	for candidate in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	  if "$$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	    python="$$candidate"; break; \
+	  fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "error: Ragline needs Python 3.11 or newer (with its venv module); install one and run make again" >&2; \
+	  exit 1; \
+	fi; \
+	exec "$$python" ragline/dev_stack/set_up.py
+
+dev: setup ## run everything on this machine; ARGS are handed on to `ragline dev`
+	@exec $(RUN)/ragline dev $(ARGS)
+
+test: setup ## every test, with coverage
+	@exec $(RUN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=xml $(ARGS)
+
+bench: setup ## the performance table
+	@exec $(RUN)/python -m bench $(ARGS)
+
+lint: setup ## style, types, imports
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+
+lock: ## resolve requirements.lock anew (needs uv)
+	@command -v uv >/dev/null || { echo "error: make lock needs uv; install it and run make lock again" >&2; exit 1; }
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras $(ARGS) -o requirements.lock
+
+clean: ## remove what was built; .ragline (the data) stays
+	rm -rf $(VENV) build dist .coverage .coverage.* coverage.xml htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,288 @@
+"""What a job has done, stored so that nobody does it again: one fenced transaction a step, with its events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from consumers.documents.claims import FENCE, Claim, LeaseLost, others_wait
+from schemas.commands import IndexBatch
+from schemas.events import DocumentFailed, DocumentParsed, ErrorInfo, PassagesEmbedded
+from schemas.ids import derived_id
+from schemas.topics import KNOWLEDGE_EVENTS, KNOWLEDGE_INDEX
+from storage.log.publisher import OutboxPublisher
+from storage.postgres import outbox
+from storage.postgres.outbox import Outgoing
+from storage.postgres.unit_of_work import Database, UnitOfWork
+from storage.vectors.names import table_name
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_ROWS_PER_STATEMENT = 1000
+_HEADING_SEPARATOR = "\x1f"
+
+
+@dataclass(frozen=True, slots=True)
+class NewPassage:
+    """A passage to store: `[start, end)` code points of the version's text, `page` from 1."""
+
+    ordinal: int
+    text: str
+    page: int | None
+    start: int
+    end: int
+    heading_path: tuple[str, ...]
+    n_tokens: int
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What parsing found, and in how many batches it will be embedded."""
+
+    media_type: str
+    n_pages: int
+    passages: Sequence[NewPassage]
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the embedding is: passages with vectors, of all; `missing` are the batches still to do, in order."""
+
+    n_embedded: int
+    n_passages: int
+    n_batches: int
+    missing: tuple[int, ...]
+
+
+def parsed_id(claim: Claim) -> UUID:
+    """The id of the version's DocumentParsed, which its batches follow from."""
+    return derived_id("document_parsed", claim.document_id, claim.version)
+
+
+def index_batch_id(blob_key: str) -> UUID:
+    """The id of the command that indexes the vectors at `blob_key`."""
+    return derived_id("index_batch", blob_key)
+
+
+def passage_id(document_id: UUID, version: int, ordinal: int) -> UUID:
+    """The id of a passage: the same however often its version is parsed."""
+    return derived_id(document_id, version, ordinal)
+
+
+class Checkpoints:
+    """Fenced writes of one process's jobs. Each raises LeaseLost if the claim does not hold any more, and Retry."""
+
+    def __init__(self, database: Database, publisher: OutboxPublisher) -> None:
+        self._database = database
+        self._publisher = publisher
+
+    async def parsed(self, claim: Claim, parsed: Parsed, *, model: str) -> None:
+        """Passages, batches, counters and DocumentParsed, in one transaction; what stood there is replaced."""
+        passages = parsed.passages
+        n_batches = -(-len(passages) // parsed.batch_size)
+        n_tokens = sum(passage.n_tokens for passage in passages)
+        async with self._fenced(
+            claim,
+            "status = 'embedding', media_type = $4, embedding_model = $5, n_pages = $6, n_passages = $7,"
+            " n_tokens = $8, n_batches = $9, n_embedded = 0, barren_attempts = 0",
+            parsed.media_type,
+            model,
+            parsed.n_pages,
+            len(passages),
+            n_tokens,
+            n_batches,
+        ) as (work, outgoing):
+            await _insert_passages(work, claim, parsed)
+            await _insert_batches(work, claim, len(passages), parsed.batch_size)
+            fact = DocumentParsed(
+                document_id=claim.document_id,
+                version=claim.version,
+                media_type=parsed.media_type,
+                n_pages=parsed.n_pages,
+                n_passages=len(passages),
+                n_tokens=n_tokens,
+            )
+            event = claim.caused(fact, now=datetime.now(UTC), by=claim.requested_by, id=parsed_id(claim))
+            outgoing.append((KNOWLEDGE_EVENTS, event))
+
+    async def reset(self, claim: Claim, *, model: str) -> None:
+        """Every batch is to be embedded anew, because the embedding model is another one now."""
+        async with self._fenced(claim, "embedding_model = $4, n_embedded = 0", model) as (work, _):
+            await work.execute(
+                "UPDATE document_batches SET embedded_at = NULL, indexed_at = NULL, blob_key = NULL"
+                " WHERE document_id = $1 AND version = $2",
+                claim.document_id,
+                claim.version,
+            )
+
+    async def progress(self, claim: Claim) -> Progress:
+        """What is still to be embedded."""
+        async with self._database.transaction() as work:
+            rows = await work.fetch(
+                "SELECT batch, n_rows, embedded_at IS NOT NULL AS is_embedded FROM document_batches"
+                " WHERE document_id = $1 AND version = $2 ORDER BY batch",
+                claim.document_id,
+                claim.version,
+            )
+        if not rows:
+            raise LeaseLost  # deleted meanwhile: a parsed version has batches
+        return Progress(
+            n_embedded=sum(row["n_rows"] for row in rows if row["is_embedded"]),
+            n_passages=sum(row["n_rows"] for row in rows),
+            n_batches=len(rows),
+            missing=tuple(row["batch"] for row in rows if not row["is_embedded"]),
+        )
+
+    async def is_deleted(self, claim: Claim) -> bool:
+        """Whether the version was deleted while it was learnt."""
+        async with self._database.transaction() as work:
+            status = await work.fetchval(
+                "SELECT status FROM document_versions WHERE document_id = $1 AND version = $2",
+                claim.document_id,
+                claim.version,
+            )
+        return bool(status == "deleted")
+
+    async def others_wait(self) -> bool:
+        """Whether another version could be learnt instead."""
+        return await others_wait(self._database)
+
+    async def texts(self, claim: Claim, batch: int) -> list[str]:
+        """The passages of a batch, in order."""
+        async with self._database.transaction() as work:
+            rows = await work.fetch(
+                "SELECT text FROM passages WHERE document_id = $1 AND version = $2 AND batch = $3 ORDER BY ordinal",
+                claim.document_id,
+                claim.version,
+                batch,
+            )
+        return [row["text"] for row in rows]
+
+    async def embedded(
+        self, claim: Claim, batch: int, *, n_rows: int, blob_key: str, model: str, eta_s: float | None
+    ) -> None:
+        """One batch has vectors at `blob_key`: PassagesEmbedded, and the command to index it.
+
+        With the last one the job's part is over: the version is `indexing` and its lease ends.
+        """
+        async with self._fenced(
+            claim,
+            "n_embedded = n_embedded + $4, barren_attempts = 0, (status, lease_until) = (SELECT"
+            " CASE WHEN bool_and(b.embedded_at IS NOT NULL OR b.batch = $5) THEN 'indexing' ELSE status END,"
+            " CASE WHEN bool_and(b.embedded_at IS NOT NULL OR b.batch = $5) THEN NULL ELSE lease_until END"
+            " FROM document_batches b WHERE b.document_id = $1 AND b.version = $2)",
+            n_rows,
+            batch,
+        ) as (work, outgoing):
+            row = await work.fetchrow(
+                "UPDATE document_batches b SET embedded_at = now(), blob_key = $4 FROM document_versions v"
+                " WHERE (b.document_id, b.version, b.batch) = ($1, $2, $3)"
+                " AND (v.document_id, v.version) = (b.document_id, b.version) AND b.embedded_at IS NULL"
+                " RETURNING v.n_embedded, v.n_passages, v.n_batches",
+                claim.document_id,
+                claim.version,
+                batch,
+                blob_key,
+            )
+            if row is None:
+                raise LeaseLost
+            done = PassagesEmbedded(
+                document_id=claim.document_id,
+                version=claim.version,
+                n_embedded=row["n_embedded"],
+                n_passages=row["n_passages"],
+                eta_s=eta_s,
+            )
+            command = IndexBatch(
+                tenant_id=claim.tenant_id,
+                document_id=claim.document_id,
+                version=claim.version,
+                batch=batch,
+                n_batches=row["n_batches"],
+                n_rows=n_rows,
+                table=table_name(claim.tenant_id, model),
+                blob_key=blob_key,
+            )
+            now, cause = datetime.now(UTC), parsed_id(claim)
+            outgoing.append((KNOWLEDGE_EVENTS, claim.caused(done, now=now, by=cause)))
+            outgoing.append((KNOWLEDGE_INDEX, claim.caused(command, now=now, by=cause, id=index_batch_id(blob_key))))
+
+    async def failed(self, claim: Claim, code: str, message: str) -> None:
+        """The version ends: `failed`, and DocumentFailed says why, once."""
+        async with self._fenced(
+            claim, "status = 'failed', error_code = $4, error_message = $5, lease_until = NULL", code, message
+        ) as (_, outgoing):
+            fact = DocumentFailed(
+                document_id=claim.document_id, version=claim.version, error=ErrorInfo(code=code, message=message)
+            )
+            outgoing.append((KNOWLEDGE_EVENTS, claim.caused(fact, now=datetime.now(UTC), by=claim.requested_by)))
+
+    @asynccontextmanager
+    async def _fenced(
+        self, claim: Claim, changes: str, *args: object
+    ) -> AsyncIterator[tuple[UnitOfWork, list[Outgoing]]]:
+        """Changes the version first, which locks it; then the block; then what is outgoing, published after commit."""
+        outgoing: list[Outgoing] = []
+        async with self._database.transaction() as work:
+            n_rows = await work.execute(
+                f"UPDATE document_versions SET {changes}, updated_at = now() WHERE {FENCE}",  # noqa: S608
+                *claim.fence,
+                *args,
+            )
+            if n_rows == 0:
+                raise LeaseLost
+            yield work, outgoing
+            records = await outbox.add(work, outgoing)
+        await self._publisher.publish(records)
+
+
+async def _insert_passages(work: UnitOfWork, claim: Claim, parsed: Parsed) -> None:
+    await work.execute("DELETE FROM passages WHERE document_id = $1 AND version = $2", claim.document_id, claim.version)
+    for start in range(0, len(parsed.passages), _ROWS_PER_STATEMENT):
+        rows = parsed.passages[start : start + _ROWS_PER_STATEMENT]
+        await work.execute(
+            "INSERT INTO passages (id, tenant_id, document_id, version, batch, ordinal, text, page, span_start,"
+            " span_end, heading_path, n_tokens, content_hash)"
+            " SELECT id, $1, $2, $3, ordinal / $4, ordinal, text, page, span_start, span_end,"
+            " string_to_array(heading_path, $5), n_tokens, content_hash"
+            " FROM unnest($6::uuid[], $7::int[], $8::text[], $9::int[], $10::int[], $11::int[], $12::text[],"
+            " $13::int[], $14::text[])"
+            " AS t(id, ordinal, text, page, span_start, span_end, heading_path, n_tokens, content_hash)",
+            claim.tenant_id,
+            claim.document_id,
+            claim.version,
+            parsed.batch_size,
+            _HEADING_SEPARATOR,
+            [passage_id(claim.document_id, claim.version, row.ordinal) for row in rows],
+            [row.ordinal for row in rows],
+            [row.text for row in rows],
+            [row.page for row in rows],
+            [row.start for row in rows],
+            [row.end for row in rows],
+            [_HEADING_SEPARATOR.join(row.heading_path) for row in rows],
+            [row.n_tokens for row in rows],
+            [row.content_hash for row in rows],
+        )
+
+
+async def _insert_batches(work: UnitOfWork, claim: Claim, n_passages: int, batch_size: int) -> None:
+    await work.execute(
+        "DELETE FROM document_batches WHERE document_id = $1 AND version = $2", claim.document_id, claim.version
+    )
+    starts = range(0, n_passages, batch_size)
+    await work.execute(
+        "INSERT INTO document_batches (document_id, version, batch, tenant_id, n_rows)"
+        " SELECT $1, $2, batch, $3, n_rows FROM unnest($4::int[], $5::int[]) AS t(batch, n_rows)",
+        claim.document_id,
+        claim.version,
+        claim.tenant_id,
+        list(range(len(starts))),
+        [min(batch_size, n_passages - start) for start in starts],
+    )

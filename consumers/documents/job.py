@@ -1,0 +1,181 @@
+"""One attempt to learn a version: parse → passages → batches of vectors, each step checkpointed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from consumers.documents.checkpoints import Checkpoints, Parsed
+from consumers.documents.claims import Claim, LeaseLost
+from providers.ports import Embedder, ProviderError
+from schemas.errors import Retry
+from storage.ports import BlobNotFound, BlobStore
+
+RETRY_S = 5.0
+TURN_S = 10.0
+"""A document that is embedded for so long gives way at its next checkpoint, if others wait."""
+BATCH_SIZE = 128
+
+Read = Callable[[Path, Claim], Awaitable[tuple[str, Parsed]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """How a lease is given up: who goes on may begin after `after_s`; a barren attempt counts against the file."""
+
+    after_s: float = 0.0
+    is_barren: bool = False
+
+
+class _Failed(Exception):  # noqa: N818 - reads as the fact it is
+    """The version cannot be learnt."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class _GivesWay(Exception):  # noqa: N818 - reads as the fact it is
+    """Others wait, and everything done so far is checkpointed."""
+
+
+class Job:
+    """Learns versions. Holds nothing between attempts: what is done stands in PostgreSQL and the blob store."""
+
+    def __init__(
+        self,
+        *,
+        checkpoints: Checkpoints,
+        blobs: BlobStore,
+        embedder: Embedder,
+        read: Read,
+        max_attempts: int,
+        turn_s: float = TURN_S,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._blobs = blobs
+        self._embedder = embedder
+        self._read = read
+        self._max_attempts = max_attempts
+        self._turn_s = turn_s
+
+    async def run(self, claim: Claim) -> Release | None:
+        """Goes on from the last checkpoint until the version is `indexing` or `failed`: None.
+
+        Otherwise says how the lease is to be given up. Raises: whatever else the document provokes.
+        """
+        try:
+            try:
+                await self._learn(claim)
+            except _Failed as failed:
+                await self._checkpoints.failed(claim, failed.code, failed.message)
+        except _GivesWay:
+            return Release()
+        except LeaseLost:
+            await self._leave_nothing(claim)
+            return Release()
+        except Retry as retry:
+            return Release(after_s=retry.after_s or RETRY_S)
+        return None
+
+    async def _learn(self, claim: Claim) -> None:
+        if claim.barren_attempts > self._max_attempts:
+            raise _Failed(
+                "attempts_exhausted",
+                f"{self._max_attempts} attempts to learn this file ended without progress; the last ones may have"
+                " crashed the worker",
+            )
+        if claim.status == "parsing":
+            await self._parse(claim)
+        elif claim.embedding_model != self._embedder.model:
+            await self._checkpoints.reset(claim, model=self._embedder.model)
+        await self._embed(claim)
+
+    async def _parse(self, claim: Claim) -> None:
+        """Text to the blob store, then passages, batches and counters in one transaction."""
+        async with self._downloaded(claim) as path:
+            text, parsed = await self._read(path, claim)
+        if not parsed.passages:
+            raise _Failed("no_text", "no text was found in it")
+        await self._blobs.put_bytes(f"{claim.prefix}text.txt", text.encode())
+        await self._checkpoints.parsed(claim, parsed, model=self._embedder.model)
+
+    async def _embed(self, claim: Claim) -> None:
+        """Embeds the missing batches in order; while one is stored, the next is embedded."""
+        progress = await self._checkpoints.progress(claim)
+        started, n_done = time.monotonic(), 0
+        ahead = [asyncio.create_task(self._vectors(claim, batch)) for batch in progress.missing[:1]]
+        try:
+            for number, batch in enumerate(progress.missing):
+                vectors = await ahead.pop()
+                ahead += [
+                    asyncio.create_task(self._vectors(claim, b)) for b in progress.missing[number + 1 : number + 2]
+                ]
+                key = f"{claim.prefix}batch-{batch}.{claim.attempt}.npy"
+                await self._blobs.put_bytes(key, _npy(vectors))
+                n_done += len(vectors)
+                n_left = progress.n_passages - progress.n_embedded - n_done
+                await self._checkpoints.embedded(
+                    claim,
+                    batch,
+                    n_rows=len(vectors),
+                    blob_key=key,
+                    model=self._embedder.model,
+                    eta_s=round((time.monotonic() - started) / n_done * n_left, 1),
+                )
+                if ahead and time.monotonic() - started > self._turn_s and await self._checkpoints.others_wait():
+                    raise _GivesWay
+        finally:
+            for task in ahead:
+                task.cancel()
+            await asyncio.gather(*ahead, return_exceptions=True)
+
+    async def _vectors(self, claim: Claim, batch: int) -> npt.NDArray[np.float32]:
+        texts = await self._checkpoints.texts(claim, batch)
+        if not texts:
+            raise LeaseLost  # deleted meanwhile: a batch has passages
+        try:
+            return await self._embedder.embed(texts)
+        except ProviderError as error:
+            if error.retryable:
+                raise Retry(error.detail, after_s=error.retry_after_s) from error
+            raise _Failed("embedding_failed", f"its passages could not be embedded: {error.detail}") from error
+
+    @asynccontextmanager
+    async def _downloaded(self, claim: Claim) -> AsyncIterator[Path]:
+        """The version's bytes as a file of their own, checked against their hash; gone after the block."""
+        with tempfile.TemporaryDirectory(prefix="ragline-document-") as folder:
+            path = Path(folder) / "original"
+            hashed = hashlib.sha256()
+            try:
+                with path.open("wb") as file:
+                    async for piece in self._blobs.read(claim.blob_key):
+                        hashed.update(piece)
+                        await asyncio.to_thread(file.write, piece)
+            except BlobNotFound:
+                raise _Failed("blob_missing", "its bytes are gone from the blob store; upload it again") from None
+            if hashed.hexdigest() != claim.sha256:
+                raise _Failed("blob_corrupt", "its bytes are not the ones that were uploaded; upload it again")
+            yield path
+
+    async def _leave_nothing(self, claim: Claim) -> None:
+        """What this attempt wrote after its document was deleted would be found by nobody: it goes too."""
+        if await self._checkpoints.is_deleted(claim):
+            await self._blobs.delete_prefix(claim.prefix)
+
+
+def _npy(vectors: npt.NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, vectors, allow_pickle=False)
+    return buffer.getvalue()

@@ -1,0 +1,187 @@
+"""The worker's document jobs: claims what may be learnt, keeps its leases, looks after what others left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from consumers.documents.checkpoints import Checkpoints
+from consumers.documents.claims import Claim, claim, hand_over, renew
+from consumers.documents.job import RETRY_S, Job, Read, Release
+from consumers.documents.overdue import settle_overdue
+from consumers.documents.purge import purge_deleted
+from consumers.documents.wakeup import Wakeup
+from providers.ports import Embedder
+from schemas.errors import Retry, Stop
+from storage.log.publisher import OutboxPublisher
+from storage.ports import BlobStore, VectorIndex
+from storage.postgres.unit_of_work import Database
+
+logger = logging.getLogger(__name__)
+
+OnFail = Callable[[BaseException], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A claim at work."""
+
+    claim: Claim
+    task: asyncio.Task[None]
+
+
+class DocumentJobs:
+    """Runs at most `slots` document jobs at once in this process, from `start` to `stop`.
+
+    With two slots or more one is kept for small files, so that no large document holds them up. A job that is
+    cut off by the process's end is continued by whoever is free, from its first missing batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        publisher: OutboxPublisher,
+        blobs: BlobStore,
+        vectors: VectorIndex,
+        embedder: Embedder,
+        read: Read,
+        kafka_bootstrap: str,
+        slot_name: str,
+        slots: int = 2,
+        lease_s: float = 4.0,
+        max_attempts: int = 5,
+        sweep_s: float = 1.0,
+    ) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._blobs = blobs
+        self._vectors = vectors
+        self._slot_name = slot_name
+        self._slots = slots
+        self._lease_s = lease_s
+        self._sweep_s = sweep_s
+        self._job = Job(
+            checkpoints=Checkpoints(database, publisher),
+            blobs=blobs,
+            embedder=embedder,
+            read=read,
+            max_attempts=max_attempts,
+        )
+        self._on_fail: OnFail | None = None
+        self._held: dict[tuple[UUID, int], _Held] = {}
+        self._turn = asyncio.Event()
+        self._deleted = asyncio.Event()
+        self._loops: list[asyncio.Task[None]] = []
+        self._wakeup = Wakeup(kafka_bootstrap, client_id=f"{slot_name}-documents", wake=self._wake)
+
+    async def start(self, on_fail: OnFail) -> None:
+        """Begins to claim. `on_fail` hears of a bug that ends a loop; a job's own errors end the job only."""
+
+        self._on_fail = on_fail
+        loops = (
+            ("claims", self._repeat(self._claim_free_slots, self._turn, self._sweep_s)),
+            ("leases", self._repeat(self._renew, None, min(1.0, self._lease_s / 4))),
+            ("purge", self._repeat(self._purge, self._deleted, self._sweep_s)),
+            ("overdue", self._repeat(self._settle_overdue, None, 5 * self._sweep_s)),
+        )
+        for name, loop in loops:
+            task = asyncio.create_task(loop, name=f"documents {name}")
+            task.add_done_callback(self._ended)
+            self._loops.append(task)
+        self._wakeup.start()
+
+    async def stop(self) -> None:
+        """Claims no more and hands over what is in work, by leases that end now."""
+        await self._wakeup.stop()
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        running = [held.task for held in self._held.values()]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and self._on_fail is not None:
+            self._on_fail(error)
+
+    def _wake(self) -> None:
+        self._turn.set()
+        self._deleted.set()
+
+    async def _repeat(self, work: Callable[[], Awaitable[object]], hint: asyncio.Event | None, every_s: float) -> None:
+        """Does `work` at once, at every hint, and at least each `every_s`; what is away is tried again."""
+        while True:
+            if hint is not None:
+                hint.clear()
+            try:
+                await work()
+            except Retry as retry:
+                logger.warning("documents: %s", retry)
+            if hint is None:
+                await asyncio.sleep(every_s)
+            else:
+                await _set_or_timeout(hint, every_s)
+
+    async def _claim_free_slots(self) -> None:
+        while len(self._held) < self._slots:
+            n_large = sum(not held.claim.is_small for held in self._held.values())
+            async with self._database.transaction() as work:
+                claimed = await claim(
+                    work,
+                    owner=self._slot_name,
+                    lease_s=self._lease_s,
+                    small_only=self._slots > 1 and n_large >= self._slots - 1,
+                )
+            if claimed is None:
+                return
+            task = asyncio.create_task(self._run(claimed), name=f"document {claimed.document_id}")
+            task.add_done_callback(self._ended)
+            self._held[claimed.document_id, claimed.version] = _Held(claimed, task)
+
+    async def _run(self, claimed: Claim) -> None:
+        """One attempt; whatever comes out of it, the slot is free again after."""
+        release: Release | None = Release()
+        try:
+            release = await self._job.run(claimed)
+        except Stop:
+            raise
+        except Exception:
+            logger.exception("document %s, attempt %s", claimed.document_id, claimed.attempt)
+            release = Release(after_s=RETRY_S, is_barren=True)
+        finally:
+            if release is not None:
+                await self._let_go(claimed, release)
+            del self._held[claimed.document_id, claimed.version]
+            self._wake()
+
+    async def _let_go(self, claimed: Claim, release: Release) -> None:
+        try:
+            async with asyncio.timeout(3):
+                await hand_over(self._database, claimed, after_s=release.after_s, is_barren=release.is_barren)
+        except (Retry, TimeoutError) as error:
+            logger.warning("documents: the lease of %s runs out by itself: %s", claimed.document_id, error)
+
+    async def _renew(self) -> None:
+        if self._held:
+            claims = [held.claim for held in self._held.values()]
+            for lost in await renew(self._database, claims, lease_s=self._lease_s):
+                held = self._held.get((lost.document_id, lost.version))
+                if held is not None and held.claim.attempt == lost.attempt:
+                    held.task.cancel()
+
+    async def _purge(self) -> None:
+        await purge_deleted(self._database, self._blobs, self._vectors)
+
+    async def _settle_overdue(self) -> None:
+        await settle_overdue(self._database, self._publisher)
+
+
+async def _set_or_timeout(hint: asyncio.Event, timeout_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(hint.wait(), timeout_s)

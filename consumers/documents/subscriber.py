@@ -1,0 +1,36 @@
+"""Documents: the only writer of what a tenant's library holds. One batch = one transaction."""
+
+from __future__ import annotations
+
+from consumers.deciding import Deciding
+from consumers.documents.decide import decide, evolve
+from consumers.documents.state import Library
+from consumers.documents.store import load, save
+from schemas.envelope import Envelope
+from schemas.records import Body
+from schemas.topics import KNOWLEDGE_COMMANDS, KNOWLEDGE_EVENTS, Topic
+from storage.log.batch_runner import Subscription
+
+
+def tenant_of(command: Envelope) -> object:
+    """The tenant whose library the command is about."""
+    return command.tenant_id
+
+
+def topic_of(_: Body) -> Topic:
+    """Every fact is a knowledge event."""
+    return KNOWLEDGE_EVENTS
+
+
+def documents() -> Subscription:
+    """The subscription of group `documents` to the knowledge commands."""
+    rules: Deciding[Library] = Deciding(
+        source="documents",
+        key_of=tenant_of,
+        load=load,
+        decide=decide,
+        evolve=evolve,
+        save=save,
+        topic_of=topic_of,
+    )
+    return Subscription(KNOWLEDGE_COMMANDS, "documents", rules.handle, rejects_to=KNOWLEDGE_EVENTS)

@@ -1,0 +1,81 @@
+"""Upkeep of the vector tables: `optimize` after so many commits, off the path of the commands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from consumers.index.table_locks import try_lock_table
+from schemas.errors import Retry
+from storage.ports import VectorIndex
+from storage.postgres.unit_of_work import Database
+
+logger = logging.getLogger(__name__)
+
+
+class IndexUpkeep:
+    """Optimizes a table after `after_commits` commits of this process, or once it has been left alone.
+
+    A process that dies forgets its counts; the next commits to the table start new ones.
+    """
+
+    def __init__(
+        self, *, database: Database, vectors: VectorIndex, after_commits: int = 50, interval_s: float = 10.0
+    ) -> None:
+        self._database = database
+        self._vectors = vectors
+        self._after_commits = after_commits
+        self._interval_s = interval_s
+        self._commits: Counter[str] = Counter()
+        self._seen: dict[str, int] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def committed(self, tables: Iterable[str]) -> None:
+        """Counts one commit to each table."""
+        self._commits.update(tables)
+
+    def start(self, on_fail: Callable[[BaseException], None]) -> None:
+        """Begins to look after the tables. `on_fail` hears of a bug that ends it."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                on_fail(error)
+
+        self._task = asyncio.create_task(self._run(), name="index upkeep")
+        self._task.add_done_callback(ended)
+
+    async def stop(self) -> None:
+        """Ends; an `optimize` at work is given up."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                await self.optimize_due()
+            except Retry as retry:
+                logger.warning("index upkeep: %s", retry)
+
+    async def optimize_due(self) -> list[str]:
+        """One round over the tables that need it; those that were optimized. Raises: Retry."""
+        done = []
+        for table, n_commits in list(self._commits.items()):
+            is_left_alone = self._seen.get(table) == n_commits
+            self._seen[table] = n_commits
+            if n_commits < self._after_commits and not is_left_alone:
+                continue
+            async with self._database.transaction() as work:
+                if not await try_lock_table(work, table):
+                    continue
+                await self._vectors.optimize(table)
+            self._commits[table] -= n_commits
+            if not self._commits[table]:
+                del self._commits[table], self._seen[table]
+            done.append(table)
+        return done

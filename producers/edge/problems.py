@@ -1,0 +1,88 @@
+"""Errors as `application/problem+json` (RFC 9457): the one renderer of the native API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import orjson
+
+from producers.edge.asgi import RawHeaders, Send, respond
+from schemas.errors import Reject, Retry
+
+RETRY_AFTER_S = 1
+
+
+class Unavailable(Reject):
+    """Something that the edge needs is away: 503, the same request may succeed soon."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(code, 503, detail)
+
+
+def log_unavailable() -> Unavailable:
+    """The broker did not acknowledge in time. The record may still land: the same Idempotency-Key joins it."""
+    return Unavailable(
+        "log_unavailable", "Kafka did not acknowledge in time; repeat the request, best with an Idempotency-Key"
+    )
+
+
+def database_unavailable() -> Unavailable:
+    """PostgreSQL did not answer."""
+    return Unavailable("database_unavailable", "PostgreSQL does not answer; repeat the request soon")
+
+
+def unauthorized() -> Reject:
+    """No key, or one that nobody has."""
+    return Reject("unauthorized", 401, "send a valid API key as Authorization: Bearer <64 hex characters>")
+
+
+def not_found(what: str) -> Reject:
+    """The same for what is foreign as for what does not exist."""
+    return Reject(f"{what}_not_found", 404, f"there is no such {what}")
+
+
+def too_large(limit_bytes: int, *, field: str | None = None) -> Reject:
+    """A body beyond its limit."""
+    return Reject("too_large", 413, f"at most {limit_bytes} bytes are taken", field=field, limit=limit_bytes)
+
+
+def as_reject(error: Reject | Retry) -> Reject:
+    """What the caller is told of an error of the project's own."""
+    if isinstance(error, Reject):
+        return error
+    return database_unavailable() if str(error).startswith("PostgreSQL") else log_unavailable()
+
+
+def problem_body(reject: Reject, request_id: str) -> bytes:
+    """The problem's JSON. Extra members never hide the standard ones."""
+    body: dict[str, object] = dict(reject.extra)
+    body |= {
+        "type": f"urn:ragline:problem:{reject.code}",
+        "title": HTTPStatus(reject.status).phrase,
+        "status": reject.status,
+        "detail": reject.detail,
+        "code": reject.code,
+        "request_id": request_id,
+    }
+    if reject.field is not None:
+        body["field"] = reject.field
+    return orjson.dumps(body)
+
+
+def problem_headers(reject: Reject, extra: Mapping[str, str] | None = None) -> RawHeaders:
+    """The headers that go with it."""
+    headers = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
+    if reject.status in {429, 503}:
+        headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
+    if reject.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    headers.extend((name.encode(), value.encode()) for name, value in (extra or {}).items())
+    return headers
+
+
+async def send_problem(
+    send: Send, reject: Reject, request_id: str, *, extra_headers: Mapping[str, str] | None = None
+) -> None:
+    """Answers with the problem."""
+    await respond(send, reject.status, problem_body(reject, request_id), problem_headers(reject, extra_headers))

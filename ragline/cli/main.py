@@ -1,0 +1,56 @@
+"""The `ragline` command."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ragline import __version__
+from ragline.cli.dev import dev
+from ragline.cli.processes import edge, relay, worker
+
+app = typer.Typer(
+    name="ragline",
+    help="The event-driven backend for products that chat over their own documents.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(dev)
+app.command()(edge)
+app.command()(worker)
+app.command()(relay)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ragline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def ragline(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The event-driven backend for products that chat over their own documents."""
+
+
+def main() -> None:
+    """Runs the command line; errors a person can mend are one line and exit code 1."""
+    from ragline.settings import SettingsError
+    from schemas.errors import RaglineError
+
+    try:
+        app()
+    except (SettingsError, RaglineError) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

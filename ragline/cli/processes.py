@@ -1,0 +1,124 @@
+"""`ragline edge | worker | relay`: one process of one role, until a signal or an error that only a new process mends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+STOPPED_BY_ERROR = 3
+
+ReadyTouch = Annotated[
+    Path | None, typer.Option("--ready-touch", metavar="FILE", help="Create this file when the process is ready.")
+]
+
+
+class Ending:
+    """Why the process ends: a signal (exit code 0) or an error (3)."""
+
+    def __init__(self) -> None:
+        self._ended = asyncio.Event()
+        self.error: BaseException | None = None
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ended.set)
+
+    def fail(self, error: BaseException) -> None:
+        """The process must end loudly."""
+        logging.getLogger("ragline").critical("stopping: %s", error, exc_info=error)
+        self.error = self.error or error
+        self._ended.set()
+
+    async def wait(self) -> None:
+        """Returns when it is time to stop."""
+        await self._ended.wait()
+
+    def exit_code(self) -> int:
+        """0 after a signal, 3 after an error."""
+        return STOPPED_BY_ERROR if self.error is not None else 0
+
+
+def _log(level: str) -> None:
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for noisy in ("aiokafka", "faststream", "alembic", "LiteLLM", "httpx"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def worker(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Consumers to run: transcript, completions, documents, index. [all]")
+    ] = None,
+    *,
+    ready_touch: ReadyTouch = None,
+) -> None:
+    """Run consumers in one process."""
+    from ragline.settings import load_settings
+    from ragline.wiring import CONSUMERS, Worker
+
+    unknown = [name for name in names or () if name not in CONSUMERS]
+    if unknown:
+        raise typer.BadParameter(f'there is no consumer "{unknown[0]}"; known: {", ".join(CONSUMERS)}')
+    settings = load_settings()
+    _log(settings.log_level)
+
+    async def run() -> int:
+        ending = Ending()
+        running = Worker(settings, names or (), ending.fail)
+        starting = asyncio.create_task(running.start())
+        stop = asyncio.create_task(ending.wait())
+        await asyncio.wait([starting, stop], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            if ready_touch is not None:
+                ready_touch.touch()
+            await stop
+        else:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+        await running.stop()
+        return ending.exit_code()
+
+    raise typer.Exit(asyncio.run(run()))
+
+
+def relay(*, ready_touch: ReadyTouch = None) -> None:
+    """Publish what a worker committed but died before publishing; one relay is active, others wait."""
+    from ragline.settings import load_settings
+    from ragline.wiring import relaying
+
+    settings = load_settings()
+    _log(settings.log_level)
+
+    async def run() -> int:
+        ending = Ending()
+        async with relaying(settings, ending.fail):
+            if ready_touch is not None:
+                ready_touch.touch()
+            await ending.wait()
+        return ending.exit_code()
+
+    raise typer.Exit(asyncio.run(run()))
+
+
+def edge(
+    *,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on. [default: 8080]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
+) -> None:
+    """Serve HTTP: accept commands, stream answers."""
+    from ragline.serving import serve_edge
+    from ragline.settings import load_settings
+
+    settings = load_settings()
+    _log(settings.log_level)
+
+    async def run() -> int:
+        ending = Ending()
+        await serve_edge(settings, host=host or settings.edge.host, port=port or settings.edge.port, ending=ending)
+        return ending.exit_code()
+
+    raise typer.Exit(asyncio.run(run()))

@@ -1,0 +1,36 @@
+"""What `ragline dev --ready-file` writes for programs: where everything answers and which processes run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NotRequired, TypedDict
+
+from ragline.dev_stack.home import write_private
+
+
+class RunningProcess(TypedDict):
+    """One process; `pid` is the program itself, and only an edge has a `url`."""
+
+    role: str
+    pid: int
+    url: NotRequired[str]
+
+
+class ReadyReport(TypedDict):
+    """The whole file (design §2)."""
+
+    base_url: str
+    api_key: str
+    admin_email: str
+    admin_password: str
+    kafka_bootstrap: str
+    postgres_dsn: str
+    home: str
+    processes: list[RunningProcess]
+
+
+def write(path: Path, report: ReadyReport) -> None:
+    """Replace the file atomically; only its owner may read it, for it holds secrets."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_private(path, json.dumps(report, indent=2))

@@ -1,0 +1,310 @@
+"""Bodies of the HTTP API (design §8): what clients send, and what they are given.
+
+Requests are read strictly (no number from a string) and refuse unknown fields; every text in them is free of
+U+0000 and of lone surrogates, which neither PostgreSQL nor UTF-8 can hold.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from schemas.events import Citation, CompletionStatus, ErrorInfo, MessageStatus, TokenUsage
+
+MAX_CONTENT_CHARS = 100_000
+MAX_NAME_CHARS = 200
+MAX_DOCUMENT_IDS = 1_000
+MAX_TAGS = 50
+
+ItemT = TypeVar("ItemT")
+
+DocumentStatus = Literal["queued", "parsing", "embedding", "indexing", "indexed", "failed"]
+SearchMode = Literal["hybrid", "vector", "text"]
+
+
+def refuse_nul(text: str) -> str:
+    """The text itself. Raises: PydanticCustomError `nul_character`."""
+    if "\x00" in text:
+        raise PydanticCustomError("nul_character", "U+0000 cannot be stored")
+    return text
+
+
+def _refuse_blank(text: str) -> str:
+    if not text or text.isspace():
+        raise PydanticCustomError("blank", "must not be empty")
+    return text
+
+
+Text = Annotated[str, AfterValidator(refuse_nul)]
+Filled = Annotated[Text, AfterValidator(_refuse_blank)]
+Content = Annotated[Filled, Field(max_length=MAX_CONTENT_CHARS)]
+Name = Annotated[Filled, Field(max_length=MAX_NAME_CHARS)]
+Tags = Annotated[list[Annotated[Filled, Field(max_length=100)]], Field(max_length=MAX_TAGS)]
+DocumentType = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
+
+
+class RequestBody(BaseModel):
+    """What a client sends."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ResponseBody(BaseModel):
+    """What a client is given. Clients ignore fields that they do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NewSession(RequestBody):
+    """Opens a chat; without a name it is named by the first words of its first message."""
+
+    name: Name | None = None
+    profile_id: UUID | None = None
+
+
+class SessionName(RequestBody):
+    """Another name for a chat."""
+
+    name: Name
+
+
+class SessionFavorite(RequestBody):
+    """Whether a chat is a favourite."""
+
+    is_favorite: bool
+
+
+class AnswerOptions(RequestBody):
+    """How an answer is to be written; what is absent is the profile's or the model's own."""
+
+    model: Annotated[Filled, Field(max_length=MAX_NAME_CHARS)] | None = None
+    profile_id: UUID | None = None
+    document_ids: Annotated[list[UUID], Field(max_length=MAX_DOCUMENT_IDS)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    if_busy: Literal["queue", "reject"] = "queue"
+
+
+class NewMessage(AnswerOptions):
+    """A user's turn, 1 to 100,000 characters (code points)."""
+
+    content: Content
+    parent_id: UUID | None = None
+
+
+class MessageEdit(AnswerOptions):
+    """Another wording of an earlier user message; it is answered anew, beside the old one."""
+
+    content: Content
+
+
+class NewDocument(RequestBody):
+    """A document given as text."""
+
+    text: Annotated[Filled, Field()] | None = None
+    url: Text | None = None
+    name: Annotated[Filled, Field(max_length=500)] | None = None
+    type: DocumentType = "document"
+    tags: Tags = Field(default_factory=list)
+
+
+class SearchFilters(RequestBody):
+    """Which documents are searched; all of the tenant's if absent."""
+
+    document_ids: Annotated[list[UUID], Field(max_length=MAX_DOCUMENT_IDS)] | None = None
+
+
+class SearchRequest(RequestBody):
+    """A question to the tenant's documents."""
+
+    query: Annotated[Filled, Field(max_length=10_000)]
+    limit: Annotated[int, Field(ge=1, le=100)] = 10
+    filters: SearchFilters = SearchFilters()
+    mode: SearchMode = "hybrid"
+
+
+class Page(ResponseBody, Generic[ItemT]):
+    """A part of a list; `next_cursor` is null at its end."""
+
+    items: list[ItemT]
+    next_cursor: str | None = None
+
+
+class Accepted(ResponseBody):
+    """The command is safe in the log and will take effect; its effect was not awaited to the end."""
+
+    id: UUID
+    status: Literal["accepted"] = "accepted"
+
+
+class SessionView(ResponseBody):
+    """A chat."""
+
+    id: UUID
+    user_id: UUID
+    name: str | None
+    profile_id: UUID | None
+    is_favorite: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class MessageView(ResponseBody):
+    """One turn. `partial_content` is what stands of an answer that is not complete."""
+
+    id: UUID
+    session_id: UUID
+    parent_id: UUID | None = None
+    sender: Literal["user", "ai"]
+    status: MessageStatus | Literal["accepted"]
+    content: str
+    partial_content: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    context: dict[str, Any] | None = None
+    citations: list[Citation] = Field(default_factory=list)
+    completion_id: UUID | None = None
+    model: str | None = None
+    usage: TokenUsage | None = None
+    created_at: datetime
+
+
+class CompletionRef(ResponseBody):
+    """The run that writes the `ai` message `message_id`, and where to read it."""
+
+    id: UUID
+    message_id: UUID
+    status: CompletionStatus | Literal["accepted"]
+    stream_url: str
+
+
+class PostedMessage(ResponseBody):
+    """The user's message as it stands, and the run that answers it."""
+
+    message: MessageView
+    completion: CompletionRef
+
+
+class RequestedCompletion(ResponseBody):
+    """A run that was asked for without a new user message."""
+
+    completion: CompletionRef
+
+
+class CompletionView(ResponseBody):
+    """One run; `content` is what is written of it so far, or in the end."""
+
+    id: UUID
+    session_id: UUID
+    message_id: UUID
+    status: CompletionStatus
+    content: str
+    citations: list[Citation] = Field(default_factory=list)
+    model: str | None = None
+    finish_reason: str | None = None
+    usage: TokenUsage | None = None
+    error: ErrorInfo | None = None
+    stream_url: str
+    created_at: datetime
+    finished_at: datetime | None = None
+
+
+class CompletionState(ResponseBody):
+    """What a cancel has led to."""
+
+    id: UUID
+    status: CompletionStatus | Literal["accepted"]
+
+
+class DocumentProgress(ResponseBody):
+    """How far a document is learnt. `eta_s` is an estimate in seconds, where there is one."""
+
+    status: DocumentStatus | Literal["accepted", "deleted"]
+    step: str
+    n_pages: int = 0
+    n_passages: int = 0
+    n_embedded: int = 0
+    eta_s: float | None = None
+    error: ErrorInfo | None = None
+
+
+class DocumentView(ResponseBody):
+    """A document; `version` is the newest, `active_version` the one that search sees."""
+
+    id: UUID
+    name: str
+    type: str
+    tags: list[str]
+    status: DocumentStatus | Literal["accepted"]
+    error: ErrorInfo | None = None
+    media_type: str | None = None
+    size_bytes: int
+    sha256: str
+    n_pages: int = 0
+    n_passages: int = 0
+    n_tokens: int = 0
+    version: int = 1
+    active_version: int | None = None
+    progress: DocumentProgress
+    created_at: datetime
+    updated_at: datetime
+
+
+class Passage(ResponseBody):
+    """A piece of a document at `[start, end)` code points of its text; `page` counts from 1."""
+
+    id: UUID
+    document_id: UUID
+    version: int
+    text: str
+    page: int | None
+    start: int
+    end: int
+    heading_path: list[str]
+
+
+class FoundPassage(Passage):
+    """A passage and how well it answers; scores compare only within one answer."""
+
+    score: float
+
+
+class SearchResults(ResponseBody):
+    """Best first."""
+
+    items: list[FoundPassage]
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). `code` is stable; `field` and `limit` say what to mend."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    field: str | None = None
+    limit: int | None = None
+
+
+class Readiness(ResponseBody):
+    """Whether this edge can publish, consume and read; each part says `ok` or what is missing."""
+
+    status: Literal["ready", "unavailable"]
+    checks: dict[str, str]
+
+
+class Health(ResponseBody):
+    """A summary for people."""
+
+    status: Literal["ready", "unavailable"]
+    version: str
+    checks: dict[str, str]
+    n_streams: int
