@@ -26,7 +26,7 @@ class Fact:
     command: Envelope
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Deciding(Generic[StateT]):
     """A handler made of four parts; `StateT` is what is known of one aggregate.
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 PrefillMode = Literal["continue_final_message", "prefix"]
 
@@ -62,6 +69,19 @@ class WorkerSettings(BaseModel):
     session_timeout_ms: int = Field(default=6000, ge=1000)
 
 
+class ClientSettings(BaseModel):
+    """The commands that talk to a running Ragline: `ask` and `upload`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str | None = Field(
+        default=None, description="an edge's address; default: the `ragline dev` of HOME, else http://127.0.0.1:8080"
+    )
+    api_key: SecretStr | None = Field(
+        default=None, description="the key, or `env:NAME`; default: the key of the `ragline dev` of HOME"
+    )
+
+
 class Settings(BaseSettings):
     """Every setting of every process, with its default."""
 
@@ -85,6 +105,7 @@ class Settings(BaseSettings):
     embedding_model: str = "wordllama-256"
     edge: EdgeSettings = EdgeSettings()
     worker: WorkerSettings = WorkerSettings()
+    client: ClientSettings = ClientSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")
@@ -134,6 +155,25 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(f"setting {where}: {first['msg']} (got {_shown(first.get('input'))})") from None
     except (ValueError, OSError) as error:
         raise SettingsError(f"ragline.toml or the environment cannot be read: {error}") from None
+
+
+@dataclass(frozen=True)
+class SettingSources:
+    """What environment and `ragline.toml` say, each as a tree of settings."""
+
+    environment: dict[str, Any]
+    toml: dict[str, Any]
+    toml_file: Path | None
+
+
+def setting_sources() -> SettingSources:
+    """Where the effective settings come from. Call it after `load_settings`, which tells of what is wrong."""
+    toml_file = _toml_file()
+    return SettingSources(
+        environment=EnvSettingsSource(Settings)(),
+        toml=TomlConfigSettingsSource(Settings, toml_file=toml_file)(),
+        toml_file=toml_file,
+    )
 
 
 def _shown(value: object) -> str:

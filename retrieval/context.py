@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from providers.ports import ChatMessage, ChatModel, ChatRequest, OfferedPassage, TokenCounter
-from retrieval.prompt import history_message, instructions, question_message
+from retrieval.prompt import EMPTY_FENCE, fenced, history_message, instructions, question_message
 from schemas.commands import Generation
 from schemas.errors import Reject
 from storage.ports import PassageView
@@ -40,7 +40,10 @@ class PassageRef:
 
 @dataclass(frozen=True, slots=True)
 class ContextPlan:
-    """What was chosen for a completion; with the same history and passages it makes the same request again."""
+    """What was chosen for a completion; with the same history and passages it makes the same request again.
+
+    `prompt_tokens` is never too low by the counter that it was made with, and at most one a passage too high.
+    """
 
     passages: tuple[PassageRef, ...]
     query: str
@@ -124,38 +127,37 @@ def _choose(
     tokens: TokenCounter,
     generation: Generation,
 ) -> tuple[ContextPlan, list[PassageView]]:
-    def size(messages: Sequence[ChatMessage]) -> int:
-        return sum(tokens.count(message.content) + TOKENS_PER_MESSAGE for message in messages)
-
-    room = _room(question, bool(offered), model, generation, size)
-    costs = [size([history_message(turn.sender, turn.content, turn.status)]) for turn in history]
-    for_passages = room - min(sum(costs), room // _HISTORY_SHARE)
-    chosen = _fitting_passages(question, offered, for_passages, size)
-    left = room - (size([question_message(question, chosen)]) - size([question_message(question, [])]))
-    n_kept = _newest_that_fit(history, costs, left)
-    messages = _messages(question, history[len(history) - n_kept :], chosen)
+    """Every text is counted once: on a long prompt the counting is what takes time."""
+    fixed = _fixed_tokens(question, tokens, has_passages=bool(offered))
+    room = _room(fixed, model, generation)
+    costs = [
+        tokens.count(history_message(turn.sender, turn.content, turn.status).content) + TOKENS_PER_MESSAGE
+        for turn in history
+    ]
+    room_for_passages = room - min(sum(costs), room // _HISTORY_SHARE)
+    chosen, used = _fitting_passages(offered, room_for_passages, tokens)
+    if offered and not chosen:
+        fixed = _fixed_tokens(question, tokens, has_passages=False)
+    n_kept = _newest_that_fit(history, costs, room - used)
     plan = ContextPlan(
         passages=tuple(PassageRef(passage.id, passage.document_id, passage.version) for passage in chosen),
         query=question,
         n_history_kept=n_kept,
-        prompt_tokens=size(messages) + TOKENS_PER_PROMPT,
+        prompt_tokens=fixed + used + sum(costs[len(costs) - n_kept :]),
     )
     return plan, chosen
 
 
-def _room(
-    question: str,
-    has_passages: bool,
-    model: ChatModel,
-    generation: Generation,
-    size: Callable[[Sequence[ChatMessage]], int],
-) -> int:
+def _fixed_tokens(question: str, tokens: TokenCounter, *, has_passages: bool) -> int:
+    system = tokens.count(instructions(has_passages=has_passages)) + TOKENS_PER_MESSAGE
+    fence = tokens.count(EMPTY_FENCE) if has_passages else 0
+    return TOKENS_PER_PROMPT + system + fence + tokens.count(question) + TOKENS_PER_MESSAGE
+
+
+def _room(fixed: int, model: ChatModel, generation: Generation) -> int:
     """Tokens left for passages and history once the answer, the instructions and the question have theirs."""
     window = model.context_tokens
     reserve = generation.max_tokens or min(model.max_output_tokens, window // 2)
-    fixed = TOKENS_PER_PROMPT + size(
-        [ChatMessage("system", instructions(has_passages=has_passages)), question_message(question, [])]
-    )
     room = window - reserve - fixed
     if room < 0:
         raise Reject(
@@ -169,19 +171,16 @@ def _room(
     return room
 
 
-def _fitting_passages(
-    question: str,
-    offered: Sequence[PassageView],
-    room: int,
-    size: Callable[[Sequence[ChatMessage]], int],
-) -> list[PassageView]:
-    """The best passages that fit together, in order; one too large is left out for the next."""
-    empty = size([question_message(question, [])])
+def _fitting_passages(offered: Sequence[PassageView], room: int, tokens: TokenCounter) -> tuple[list[PassageView], int]:
+    """The best passages that fit together, in order, and their tokens; one too large is left out for the next."""
     chosen: list[PassageView] = []
+    used = 0
     for passage in offered:
-        if size([question_message(question, [*chosen, passage])]) - empty <= room:
+        cost = tokens.count(fenced(len(chosen) + 1, passage)) + 1  # and the line's end
+        if used + cost <= room:
             chosen.append(passage)
-    return chosen
+            used += cost
+    return chosen, used
 
 
 def _newest_that_fit(history: Sequence[HistoryTurn], costs: Sequence[int], room: int) -> int:

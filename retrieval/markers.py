@@ -49,4 +49,4 @@ def _numbers(inside: str) -> Iterator[int]:
             yield int(match[3])
         else:
             first, last = int(match[1]), int(match[2])
-            yield from range(first, min(last, first + _MAX_RANGE) + 1)
+            yield from range(first, max(first, min(last, first + _MAX_RANGE)) + 1)

@@ -27,6 +27,8 @@ _WITHOUT_PASSAGES = """
 - No passage of the documents matches the last message. If it asks for something that the documents would have to \
 tell, say plainly that they hold nothing about it; do not guess and do not cite."""
 
+EMPTY_FENCE = "<passages>\n</passages>\n\n"
+
 _FENCE = re.compile(r"<(?=\s*/?\s*passages?\b)", re.IGNORECASE)
 _INTERRUPTED = {
     "failed": "(This answer was interrupted by an error.)",
@@ -55,11 +57,12 @@ def question_message(question: str, passages: Sequence[PassageView]) -> ChatMess
     """The last message: the passages as data, then the question."""
     if not passages:
         return ChatMessage("user", question)
-    fenced = "\n".join(_fenced(marker, passage) for marker, passage in enumerate(passages, start=1))
-    return ChatMessage("user", f"<passages>\n{fenced}\n</passages>\n\n{question}")
+    inside = "\n".join(fenced(marker, passage) for marker, passage in enumerate(passages, start=1))
+    return ChatMessage("user", f"<passages>\n{inside}\n</passages>\n\n{question}")
 
 
-def _fenced(marker: int, passage: PassageView) -> str:
+def fenced(marker: int, passage: PassageView) -> str:
+    """A passage as data: nothing in it can end its fence."""
     if not passage.text:
         return f'<passage number="[{marker}]">\n(no longer available)\n</passage>'
     page = "" if passage.page is None else f' page="{passage.page}"'

@@ -174,10 +174,10 @@ class MessageView(ResponseBody):
 
 
 class CompletionRef(ResponseBody):
-    """The run that writes the `ai` message `message_id`, and where to read it."""
+    """The run that writes the `ai` message `message_id` (null if that is not known yet), and where to read it."""
 
     id: UUID
-    message_id: UUID
+    message_id: UUID | None
     status: CompletionStatus | Literal["accepted"]
     stream_url: str
 

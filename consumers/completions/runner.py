@@ -94,9 +94,7 @@ class CompletionRunner:
 
     async def _claim(self, limit: int) -> None:
         try:
-            jobs = await store.claim(
-                self._tools.database, owner=self._owner, lease_s=self._pace.lease_s, limit=limit
-            )
+            jobs = await store.claim(self._tools.database, owner=self._owner, lease_s=self._pace.lease_s, limit=limit)
         except Retry as retry:
             logger.warning("completions: no claim: %s", retry)
             return

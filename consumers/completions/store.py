@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
+import orjson
 
 from consumers.completions.job import Base, Job, job_from_row
 from schemas.errors import Retry
@@ -103,11 +104,11 @@ async def _store_bases(work: UnitOfWork, changed: Sequence[tuple[Checkpoint, Bas
         return
     await work.execute(
         "UPDATE completions c SET checkpoint_attempt = t.attempt, checkpoint_epoch = t.epoch, checkpoint_end = t.end_,"
-        " checkpoint_seq = t.seq, chunk_ends = t.chunk_ends, checkpoint_text = t.text_, checkpoint_offset = t.offset_,"
+        " checkpoint_seq = t.seq, chunk_ends = t.ends::jsonb, checkpoint_text = t.text_, checkpoint_offset = t.offset_,"
         " checkpoint_finished = t.finished, attempt_start = t.start_,"
         " barren_attempts = CASE WHEN t.fresh THEN 0 ELSE c.barren_attempts END"
-        " FROM unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::int[], $6::jsonb[], $7::text[], $8::bigint[],"
-        " $9::jsonb[], $10::int[], $11::bool[]) AS t(id, attempt, epoch, end_, seq, chunk_ends, text_, offset_,"
+        " FROM unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::int[], $6::text[], $7::text[], $8::bigint[],"
+        " $9::jsonb[], $10::int[], $11::bool[]) AS t(id, attempt, epoch, end_, seq, ends, text_, offset_,"
         " finished, start_, fresh) WHERE c.id = t.id AND c.attempt = t.attempt"
         " AND c.status IN ('in_progress', 'cancelling')",
         [point.job.id for point, _ in changed],
@@ -115,7 +116,7 @@ async def _store_bases(work: UnitOfWork, changed: Sequence[tuple[Checkpoint, Bas
         [base.state.epoch for _, base in changed],
         [base.state.end for _, base in changed],
         [base.state.seq for _, base in changed],
-        [list(base.state.chunk_ends) for _, base in changed],
+        [orjson.dumps(base.state.chunk_ends).decode() for _, base in changed],  # lists would nest the array
         [base.text for _, base in changed],
         [base.offset for _, base in changed],
         [base.state.finished.model_dump(mode="json") if base.state.finished else None for _, base in changed],

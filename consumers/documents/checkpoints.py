@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from consumers.documents.claims import FENCE, Claim, LeaseLost, others_wait
+from consumers.documents.passages import PassageDraft
+from consumers.documents.reading import Reading
 from schemas.commands import IndexBatch
 from schemas.events import DocumentFailed, DocumentParsed, ErrorInfo, PassagesEmbedded
 from schemas.ids import derived_id
@@ -25,30 +27,6 @@ if TYPE_CHECKING:
 
 _ROWS_PER_STATEMENT = 1000
 _HEADING_SEPARATOR = "\x1f"
-
-
-@dataclass(frozen=True, slots=True)
-class NewPassage:
-    """A passage to store: `[start, end)` code points of the version's text, `page` from 1."""
-
-    ordinal: int
-    text: str
-    page: int | None
-    start: int
-    end: int
-    heading_path: tuple[str, ...]
-    n_tokens: int
-    content_hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """What parsing found, and in how many batches it will be embedded."""
-
-    media_type: str
-    n_pages: int
-    passages: Sequence[NewPassage]
-    batch_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,30 +61,28 @@ class Checkpoints:
         self._database = database
         self._publisher = publisher
 
-    async def parsed(self, claim: Claim, parsed: Parsed, *, model: str) -> None:
+    async def parsed(self, claim: Claim, reading: Reading, *, model: str, batch_size: int) -> None:
         """Passages, batches, counters and DocumentParsed, in one transaction; what stood there is replaced."""
-        passages = parsed.passages
-        n_batches = -(-len(passages) // parsed.batch_size)
-        n_tokens = sum(passage.n_tokens for passage in passages)
+        n_passages, n_tokens = len(reading.passages), sum(passage.n_tokens for passage in reading.passages)
         async with self._fenced(
             claim,
             "status = 'embedding', media_type = $4, embedding_model = $5, n_pages = $6, n_passages = $7,"
             " n_tokens = $8, n_batches = $9, n_embedded = 0, barren_attempts = 0",
-            parsed.media_type,
+            reading.media_type,
             model,
-            parsed.n_pages,
-            len(passages),
+            reading.n_pages,
+            n_passages,
             n_tokens,
-            n_batches,
+            -(-n_passages // batch_size),
         ) as (work, outgoing):
-            await _insert_passages(work, claim, parsed)
-            await _insert_batches(work, claim, len(passages), parsed.batch_size)
+            await _insert_passages(work, claim, reading.passages, batch_size)
+            await _insert_batches(work, claim, n_passages, batch_size)
             fact = DocumentParsed(
                 document_id=claim.document_id,
                 version=claim.version,
-                media_type=parsed.media_type,
-                n_pages=parsed.n_pages,
-                n_passages=len(passages),
+                media_type=reading.media_type,
+                n_pages=reading.n_pages,
+                n_passages=n_passages,
                 n_tokens=n_tokens,
             )
             event = claim.caused(fact, now=datetime.now(UTC), by=claim.requested_by, id=parsed_id(claim))
@@ -193,26 +169,8 @@ class Checkpoints:
             )
             if row is None:
                 raise LeaseLost
-            done = PassagesEmbedded(
-                document_id=claim.document_id,
-                version=claim.version,
-                n_embedded=row["n_embedded"],
-                n_passages=row["n_passages"],
-                eta_s=eta_s,
-            )
-            command = IndexBatch(
-                tenant_id=claim.tenant_id,
-                document_id=claim.document_id,
-                version=claim.version,
-                batch=batch,
-                n_batches=row["n_batches"],
-                n_rows=n_rows,
-                table=table_name(claim.tenant_id, model),
-                blob_key=blob_key,
-            )
-            now, cause = datetime.now(UTC), parsed_id(claim)
-            outgoing.append((KNOWLEDGE_EVENTS, claim.caused(done, now=now, by=cause)))
-            outgoing.append((KNOWLEDGE_INDEX, claim.caused(command, now=now, by=cause, id=index_batch_id(blob_key))))
+            progress = _Embedded(batch, n_rows, blob_key, model, row["n_embedded"], row["n_passages"], row["n_batches"])
+            outgoing.extend(_facts_of(claim, progress, eta_s))
 
     async def failed(self, claim: Claim, code: str, message: str) -> None:
         """The version ends: `failed`, and DocumentFailed says why, once."""
@@ -243,10 +201,48 @@ class Checkpoints:
         await self._publisher.publish(records)
 
 
-async def _insert_passages(work: UnitOfWork, claim: Claim, parsed: Parsed) -> None:
+@dataclass(frozen=True, slots=True)
+class _Embedded:
+    """A batch that has its vectors, and the version's counters with it."""
+
+    batch: int
+    n_rows: int
+    blob_key: str
+    model: str
+    n_embedded: int
+    n_passages: int
+    n_batches: int
+
+
+def _facts_of(claim: Claim, batch: _Embedded, eta_s: float | None) -> list[Outgoing]:
+    done = PassagesEmbedded(
+        document_id=claim.document_id,
+        version=claim.version,
+        n_embedded=batch.n_embedded,
+        n_passages=batch.n_passages,
+        eta_s=eta_s,
+    )
+    command = IndexBatch(
+        tenant_id=claim.tenant_id,
+        document_id=claim.document_id,
+        version=claim.version,
+        batch=batch.batch,
+        n_batches=batch.n_batches,
+        n_rows=batch.n_rows,
+        table=table_name(claim.tenant_id, batch.model),
+        blob_key=batch.blob_key,
+    )
+    now, cause = datetime.now(UTC), parsed_id(claim)
+    return [
+        (KNOWLEDGE_EVENTS, claim.caused(done, now=now, by=cause)),
+        (KNOWLEDGE_INDEX, claim.caused(command, now=now, by=cause, id=index_batch_id(batch.blob_key))),
+    ]
+
+
+async def _insert_passages(work: UnitOfWork, claim: Claim, passages: Sequence[PassageDraft], batch_size: int) -> None:
     await work.execute("DELETE FROM passages WHERE document_id = $1 AND version = $2", claim.document_id, claim.version)
-    for start in range(0, len(parsed.passages), _ROWS_PER_STATEMENT):
-        rows = parsed.passages[start : start + _ROWS_PER_STATEMENT]
+    for start in range(0, len(passages), _ROWS_PER_STATEMENT):
+        rows = passages[start : start + _ROWS_PER_STATEMENT]
         await work.execute(
             "INSERT INTO passages (id, tenant_id, document_id, version, batch, ordinal, text, page, span_start,"
             " span_end, heading_path, n_tokens, content_hash)"
@@ -258,7 +254,7 @@ async def _insert_passages(work: UnitOfWork, claim: Claim, parsed: Parsed) -> No
             claim.tenant_id,
             claim.document_id,
             claim.version,
-            parsed.batch_size,
+            batch_size,
             _HEADING_SEPARATOR,
             [passage_id(claim.document_id, claim.version, row.ordinal) for row in rows],
             [row.ordinal for row in rows],

@@ -7,7 +7,7 @@ import hashlib
 import io
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from consumers.documents.checkpoints import Checkpoints, Parsed
+from consumers.documents.checkpoints import Checkpoints
 from consumers.documents.claims import Claim, LeaseLost
+from consumers.documents.parse.document import ParseFailed
+from consumers.documents.reading import Read
 from providers.ports import Embedder, ProviderError
 from schemas.errors import Retry
 from storage.ports import BlobNotFound, BlobStore
@@ -25,8 +27,6 @@ RETRY_S = 5.0
 TURN_S = 10.0
 """A document that is embedded for so long gives way at its next checkpoint, if others wait."""
 BATCH_SIZE = 128
-
-Read = Callable[[Path, Claim], Awaitable[tuple[str, Parsed]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class Job:
         embedder: Embedder,
         read: Read,
         max_attempts: int,
+        batch_size: int = BATCH_SIZE,
         turn_s: float = TURN_S,
     ) -> None:
         self._checkpoints = checkpoints
@@ -68,6 +69,7 @@ class Job:
         self._embedder = embedder
         self._read = read
         self._max_attempts = max_attempts
+        self._batch_size = batch_size
         self._turn_s = turn_s
 
     async def run(self, claim: Claim) -> Release | None:
@@ -105,11 +107,14 @@ class Job:
     async def _parse(self, claim: Claim) -> None:
         """Text to the blob store, then passages, batches and counters in one transaction."""
         async with self._downloaded(claim) as path:
-            text, parsed = await self._read(path, claim)
-        if not parsed.passages:
-            raise _Failed("no_text", "no text was found in it")
-        await self._blobs.put_bytes(f"{claim.prefix}text.txt", text.encode())
-        await self._checkpoints.parsed(claim, parsed, model=self._embedder.model)
+            try:
+                reading = await self._read(path, claim)
+            except ParseFailed as failed:
+                raise _Failed(failed.code, failed.message) from failed
+        if not reading.passages:
+            raise _Failed("empty_document", "The file has no text.")
+        await self._blobs.put_bytes(f"{claim.prefix}text.txt", reading.text.encode())
+        await self._checkpoints.parsed(claim, reading, model=self._embedder.model, batch_size=self._batch_size)
 
     async def _embed(self, claim: Claim) -> None:
         """Embeds the missing batches in order; while one is stored, the next is embedded."""

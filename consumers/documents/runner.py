@@ -11,11 +11,12 @@ from uuid import UUID
 
 from consumers.documents.checkpoints import Checkpoints
 from consumers.documents.claims import Claim, claim, hand_over, renew
-from consumers.documents.job import RETRY_S, Job, Read, Release
+from consumers.documents.job import BATCH_SIZE, RETRY_S, Job, Release
 from consumers.documents.overdue import settle_overdue
 from consumers.documents.purge import purge_deleted
+from consumers.documents.reading import Read, sandboxed
 from consumers.documents.wakeup import Wakeup
-from providers.ports import Embedder
+from providers.ports import Embedder, TokenCounter
 from schemas.errors import Retry, Stop
 from storage.log.publisher import OutboxPublisher
 from storage.ports import BlobStore, VectorIndex
@@ -49,13 +50,15 @@ class DocumentJobs:
         blobs: BlobStore,
         vectors: VectorIndex,
         embedder: Embedder,
-        read: Read,
+        token_counter: TokenCounter,
         kafka_bootstrap: str,
         slot_name: str,
         slots: int = 2,
         lease_s: float = 4.0,
         max_attempts: int = 5,
         sweep_s: float = 1.0,
+        batch_size: int = BATCH_SIZE,
+        read: Read | None = None,
     ) -> None:
         self._database = database
         self._publisher = publisher
@@ -69,8 +72,9 @@ class DocumentJobs:
             checkpoints=Checkpoints(database, publisher),
             blobs=blobs,
             embedder=embedder,
-            read=read,
+            read=read or sandboxed(token_counter),
             max_attempts=max_attempts,
+            batch_size=batch_size,
         )
         self._on_fail: OnFail | None = None
         self._held: dict[tuple[UUID, int], _Held] = {}

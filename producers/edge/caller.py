@@ -27,13 +27,13 @@ class Principal:
     key_id: UUID
 
     @property
-    def reads_tenant(self) -> bool:
-        """Whether the sessions of the tenant's other users may be read."""
-        return self.role == "admin"
+    def reads_only(self) -> UUID | None:
+        """Whose sessions may be read; None: those of every user of the tenant."""
+        return None if self.role == "admin" else self.user_id
 
     def may_read(self, tenant_id: UUID, user_id: UUID) -> bool:
         """Whether what belongs to `user_id` may be read."""
-        return tenant_id == self.tenant_id and (user_id == self.user_id or self.reads_tenant)
+        return tenant_id == self.tenant_id and self.reads_only in {None, user_id}
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def as_reject(error: Reject | Retry) -> Reject:
     """What the caller is told of an error of the project's own."""
     if isinstance(error, Reject):
         return error
-    return database_unavailable() if str(error).startswith("PostgreSQL") else log_unavailable()
+    return Unavailable("unavailable", "something that this needs is away; repeat the request soon")
 
 
 def problem_body(reject: Reject, request_id: str) -> bytes:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
+from fastapi import Request
 from pydantic import ValidationError
 
 from producers.edge.asgi import Disconnected, Receive
+from producers.edge.caller import Caller
 from producers.edge.problems import not_found, too_large
 from schemas.errors import Reject
 from schemas.http import RequestBody
@@ -126,7 +128,12 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit_byte
 
 
 async def read_json(
-    receive: Receive, headers: Mapping[bytes, bytes], model: type[BodyT], *, limit_bytes: int, may_be_empty: bool = False
+    receive: Receive,
+    headers: Mapping[bytes, bytes],
+    model: type[BodyT],
+    *,
+    limit_bytes: int,
+    may_be_empty: bool = False,
 ) -> BodyT:
     """The body as `model`. Raises: Reject 400, 413, 415, 422; Disconnected."""
     body = await read_body(receive, headers, limit_bytes)
@@ -136,6 +143,18 @@ async def read_json(
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise Reject("unsupported_media_type", 415, "send the body as Content-Type: application/json")
     return parse_json(body, model)
+
+
+@dataclass(frozen=True, slots=True)
+class JsonBodies:
+    """Reads the JSON bodies of FastAPI's routes, all within one limit."""
+
+    limit_bytes: int
+
+    async def read(self, request: Request, caller: Caller, model: type[BodyT], *, may_be_empty: bool = False) -> BodyT:
+        """As `read_json`."""
+        limit = self.limit_bytes
+        return await read_json(request.receive, caller.headers, model, limit_bytes=limit, may_be_empty=may_be_empty)
 
 
 def parse_json(body: bytes, model: type[BodyT]) -> BodyT:

@@ -8,8 +8,12 @@ from typing import Annotated
 import typer
 
 from ragline import __version__
+from ragline.cli import migrate, topics
+from ragline.cli.ask import ask
 from ragline.cli.dev import dev
 from ragline.cli.processes import edge, relay, worker
+from ragline.cli.settings import settings
+from ragline.cli.upload import upload
 
 app = typer.Typer(
     name="ragline",
@@ -19,9 +23,14 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(dev)
+app.command()(ask)
+app.command()(upload)
 app.command()(edge)
 app.command()(worker)
 app.command()(relay)
+app.add_typer(migrate.app, name="migrate")
+app.add_typer(topics.app, name="topics")
+app.command()(settings)
 
 
 def _print_version(wanted: bool) -> None:
@@ -41,15 +50,16 @@ def ragline(
 
 
 def main() -> None:
-    """Runs the command line; errors a person can mend are one line and exit code 1."""
+    """Runs the command line; errors a person can mend are one line and an exit code (1 if nothing else is said)."""
+    from ragline.client.errors import ClientError
     from ragline.settings import SettingsError
     from schemas.errors import RaglineError
 
     try:
         app()
-    except (SettingsError, RaglineError) as error:
+    except (ClientError, SettingsError, RaglineError) as error:
         typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        sys.exit(error.exit_code if isinstance(error, ClientError) else 1)
 
 
 if __name__ == "__main__":

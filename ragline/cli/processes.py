@@ -1,4 +1,4 @@
-"""`ragline edge | worker | relay`: one process of one role, until a signal or an error that only a new process mends."""
+"""`ragline edge | worker | relay`: one process of one role, until a signal or an error that a new process mends."""
 
 from __future__ import annotations
 

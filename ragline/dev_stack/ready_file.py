@@ -1,4 +1,4 @@
-"""What `ragline dev --ready-file` writes for programs: where everything answers and which processes run."""
+"""What `ragline dev` writes for programs, to its home and to `--ready-file`: what answers where, what runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from ragline.dev_stack.home import write_private
+
+IN_HOME = "ready.json"
 
 
 class RunningProcess(TypedDict):

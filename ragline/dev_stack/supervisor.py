@@ -67,8 +67,9 @@ class Supervisor:
     async def run(self) -> None:
         """Returns after an orderly stop. Raises: DevStackError if the stack cannot run."""
         self._take_signals()
-        self._remove_ready_file()
+        _remove(self._options.ready_file)
         with locked(self._home):
+            self._remove_ready_files()
             self._secrets = load_secrets(self._home)
             self._ports = self._edge_ports()
             try:
@@ -122,7 +123,7 @@ class Supervisor:
         self._narrator.progress("starting edges, workers and relay")
         await self._keep_all(group, self._roles())
         self._is_ready = True
-        self._write_ready_file()
+        self._write_ready_files()
         seconds = time.monotonic() - self._started_at
         self._narrator.ready(base_url=self._url(self._ports[0]), api_key=self._secrets.api_key, seconds=seconds)
 
@@ -156,7 +157,7 @@ class Supervisor:
 
     async def _keep_all(self, group: asyncio.TaskGroup, services: Iterable[Service]) -> None:
         """Start the services and keep them; returns when each has been ready once."""
-        keepers = [Keeper(s, on_change=self._write_ready_file, narrator=self._narrator) for s in services]
+        keepers = [Keeper(s, on_change=self._write_ready_files, narrator=self._narrator) for s in services]
         self._keepers += keepers
         for keeper in keepers:
             group.create_task(keeper.run())
@@ -197,9 +198,14 @@ class Supervisor:
         host = self._settings.edge.host
         return f"http://{'127.0.0.1' if host in {'0.0.0.0', '::', ''} else host}:{port}"
 
-    def _write_ready_file(self) -> None:
-        """The file tells the truth from the first readiness on; called at each change."""
-        if self._options.ready_file is None or not self._is_ready:
+    def _ready_files(self) -> list[Path]:
+        """The one that was asked for, and the home's own, where `ragline ask` in the same folder looks."""
+        asked, own = self._options.ready_file, self._home / ready_file.IN_HOME
+        return [own] if asked is None or asked.resolve() == own else [asked, own]
+
+    def _write_ready_files(self) -> None:
+        """The files tell the truth from the first readiness on; called at each change."""
+        if not self._is_ready:
             return
         report = ready_file.ReadyReport(
             base_url=self._url(self._ports[0]),
@@ -211,26 +217,31 @@ class Supervisor:
             home=str(self._home),
             processes=[_process(k.service, k.child) for k in self._keepers if k.child is not None],
         )
-        ready_file.write(self._options.ready_file, report)
+        for path in self._ready_files():
+            ready_file.write(path, report)
 
-    def _remove_ready_file(self) -> None:
-        if self._options.ready_file is None:
-            return
-        try:
-            self._options.ready_file.unlink(missing_ok=True)
-        except OSError as error:
-            raise DevStackError(f"ready file {self._options.ready_file} cannot be written ({error.strerror})") from None
+    def _remove_ready_files(self) -> None:
+        for path in self._ready_files():
+            _remove(path)
 
     async def _shut_down(self) -> None:
         """Roles first, so that they can finish over living servers; at most 9 s in all."""
         self._is_ready = False
         self._narrator.progress("stopping")
-        self._remove_ready_file()
+        self._remove_ready_files()
         servers = [k for k in self._keepers if k.service.role in {"kafka", "postgres"}]
         await _stop_all([k for k in self._keepers if k not in servers], timeout_s=ROLES_STOP_S)
         await _stop_all(servers, timeout_s=SERVERS_STOP_S)
         self._spawner.close()
         self._narrator.settled()
+
+
+def _remove(path: Path | None) -> None:
+    try:
+        if path is not None:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DevStackError(f"ready file {path} cannot be written ({error.strerror})") from None
 
 
 async def _stop_all(keepers: Sequence[Keeper], *, timeout_s: float) -> None:

@@ -169,9 +169,9 @@ class _Upload:
                     made = _make_folders(target.parent)
                     self._path.replace(target)
                     break
-                except FileNotFoundError:  # another process removed the folder, which was empty
+                except FileNotFoundError as error:  # another process removed the folder, which was empty
                     if attempt == 9:
-                        raise
+                        raise Retry(f"the blob store's folder {target.parent} keeps vanishing") from error
             for folder in {target.parent, *made}:
                 _sync_folder(folder)
 

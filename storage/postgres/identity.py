@@ -48,9 +48,7 @@ async def ensure_first_tenant(
     return await _ensure_key(work, tenant_id, user_id, email, hash_key(api_key))
 
 
-async def _ensure_key(
-    work: UnitOfWork, tenant_id: UUID, user_id: UUID, email: str, hashed: str
-) -> list[OutboxRecord]:
+async def _ensure_key(work: UnitOfWork, tenant_id: UUID, user_id: UUID, email: str, hashed: str) -> list[OutboxRecord]:
     key_id = derived_id("key", hashed)
     created = await work.execute(
         "INSERT INTO api_keys (id, tenant_id, user_id, hash, name) VALUES ($1, $2, $3, $4, 'first key')"

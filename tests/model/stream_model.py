@@ -33,7 +33,12 @@ from tests.model.stream_world import TERMINAL, Reader, Row, Scenario, Truth, Vie
 
 
 def check(scenario: Scenario) -> Report:
-    """Explores `scenario` to its end, or to the nearest state that breaks an invariant."""
+    """Explores `scenario` to its end, or to the nearest state that breaks an invariant.
+
+    Unless `edges_lag`, a connected edge reads before anything else happens: what it sends depends only on the log's
+    prefix, so reading later commutes with every step but those that it looks up in the row (delete) or misses
+    (retention). A reader who leaves while its edge lags is one who left earlier.
+    """
     base = prefix_view(scenario.prefix)
     start = World(
         row=Row(base=base),
@@ -42,10 +47,15 @@ def check(scenario: Scenario) -> Report:
     )
 
     def actions(world: World) -> Iterator[tuple[str, World]]:
+        if not scenario.edges_lag and stream_readers.has_to_read(world):
+            yield from stream_readers.steps(world, scenario)
+            return
         yield from stream_workers.steps(world, scenario)
         yield from stream_readers.steps(world, scenario)
 
-    return Explorer(start, actions, lambda world: fault(world, scenario, base), is_end).run()
+    report = Explorer(start, actions, lambda world: fault(world, scenario, base), is_end).run()
+    truth.cache_clear()
+    return report
 
 
 def is_end(world: World) -> bool:
@@ -60,16 +70,18 @@ def fault(world: World, scenario: Scenario, base: View) -> str | None:
         world.broken
         or known.broken
         or _row_fault(world, scenario, base, known)
-        or next(filter(None, (_reader_fault(world.row, reader, known) for reader in world.readers)), None)
+        or next(filter(None, (_reader_fault(world, reader, scenario, known) for reader in world.readers)), None)
     )
 
 
 def _row_fault(world: World, scenario: Scenario, base: View, known: Truth) -> str | None:
     row, state = world.row, known.view.state
-    if row.offset >= 0 and scenario.n_truncated == 0 and row.base is not truth(base, world.log[: row.offset + 1]).view:
+    if row.offset >= 0 and not scenario.has_retention and row.base is not truth(base, world.log[: row.offset + 1]).view:
         return "the checkpoint is not the fold of the log to its offset"
-    if scenario.prefill and scenario.n_truncated == 0 and state.epoch > 0:
+    if scenario.prefill and not scenario.has_retention and state.epoch > 0:
         return "a new epoch though the provider can continue"
+    if known.has_seq_jump and not scenario.has_retention:
+        return "a restart whose seq is not the next"
     if row.was_cancelling and row.status not in ("cancelling", "cancelled"):
         return "a cancel was accepted and the completion did not end as cancelled"
     if len({entry for entry in world.log if isinstance(entry.record, StreamEnded)}) > 1:
@@ -81,9 +93,13 @@ def _row_fault(world: World, scenario: Scenario, base: View, known: Truth) -> st
     return None
 
 
-def _reader_fault(row: Row, reader: Reader, known: Truth) -> str | None:
+def _reader_fault(world: World, reader: Reader, scenario: Scenario, known: Truth) -> str | None:
+    row, state = world.row, known.view.state
     if not known.texts.get(reader.epoch, "").startswith(reader.shown):
         return f"a reader is shown {reader.shown!r}, the log says {known.texts.get(reader.epoch)!r}"
+    is_caught_up = reader.is_connected and reader.cursor == len(world.log) and not scenario.has_retention
+    if is_caught_up and (reader.epoch, reader.shown) != (state.epoch, known.view.text):
+        return f"a reader whose edge has read everything is shown {reader.shown!r}, the log says {known.view}"
     if not reader.ended or row.is_deleted:
         return None
     if row.final is None or (reader.ended, reader.shown) != (row.status, row.final.text):

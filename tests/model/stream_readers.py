@@ -7,6 +7,7 @@ other: a scenario with one reader that may connect at any moment covers any numb
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from schemas.chunks import CompletionChunk
 from schemas.stream_fold import EMPTY
@@ -18,6 +19,11 @@ Step = tuple[str, World]
 
 class ProtocolError(Exception):
     """An edge would send what no reader may see."""
+
+
+def has_to_read(world: World) -> bool:
+    """Some edge lags behind the log."""
+    return any(reader.is_connected and reader.cursor < len(world.log) for reader in world.readers)
 
 
 def steps(world: World, scenario: Scenario) -> Iterator[Step]:
@@ -51,7 +57,8 @@ def _connects(world: World, reader: Reader, scenario: Scenario) -> Iterator[tupl
     if not is_wrong:
         yield "connects to a fresh edge", _guarded(world, fresh, scenario, None)
     row = world.row
-    if is_wrong or (not scenario.prefix and world.log_start == 0 and row.base.state is not EMPTY and not row.is_deleted):
+    has_all = not scenario.prefix and world.log_start == 0 and row.base.state is not EMPTY
+    if is_wrong or (has_all and not row.is_deleted):
         all_of_it = fresh._replace(view=View.of(EMPTY, ""), log_end=len(world.log))
         yield "connects to an edge that has it all", _guarded(world, all_of_it, scenario, None, keep=True)
 
@@ -61,21 +68,24 @@ def _guarded(world: World, reader: Reader, scenario: Scenario, entry: Entry | No
         if entry is not None:
             reader = _read(reader, entry, scenario)
         elif not keep:
-            reader = _loaded(world, reader)
+            reader = _loaded(world, reader, scenario)
         return reader if reader.ended else _served(world, reader, scenario)
     except ProtocolError as error:
         return reader._replace(broken=str(error))
 
 
-def _loaded(world: World, reader: Reader) -> Reader:
-    """Begins from the row: its stored content if it is terminal, else base + log, with a gap if the log begins later."""
+def _loaded(world: World, reader: Reader, scenario: Scenario) -> Reader:
+    """Begins from the row: its stored content if it is terminal, else base + log.
+
+    With a gap between the two, AttemptOpened records may be lost: the row's attempt stands in for them.
+    """
     row = world.row
     if row.status in TERMINAL or row.is_deleted:
         return _from_postgres(world, reader)
-    first = row.offset + 1
-    return reader._replace(
-        view=row.base, cursor=max(first, world.log_start), has_gap=first < world.log_start, log_end=len(world.log)
-    )
+    first, base, has_gap = row.offset + 1, row.base, row.offset + 1 < world.log_start
+    if has_gap and scenario.mutation != "gap_keeps_old_attempt":
+        base = View.of(replace(base.state, attempt=row.attempt), base.text)
+    return reader._replace(view=base, cursor=max(first, world.log_start), has_gap=has_gap, log_end=len(world.log))
 
 
 def _read(reader: Reader, entry: Entry, scenario: Scenario) -> Reader:

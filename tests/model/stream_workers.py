@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-from schemas.chunks import AttemptFinished, CompletionChunk
+from schemas.chunks import CompletionChunk
 from schemas.events import TerminalStatus
 from tests.model.stream_world import (
     TERMINAL,
@@ -43,12 +43,14 @@ def steps(world: World, scenario: Scenario) -> Iterator[Step]:
     yield from _orphans(world)
     yield from _publishes(world)
     yield from _requests(world, scenario)
-    if world.log_start < min(len(world.log), scenario.n_truncated):
-        yield "retention removes a record", world._replace(log_start=world.log_start + 1)
+    if scenario.has_retention and world.log_start == 0 and world.log:
+        yield "retention removes all there is", world._replace(log_start=len(world.log))
+        if len(world.log) > 1:
+            yield "retention removes all but the last", world._replace(log_start=len(world.log) - 1)
 
 
 def _claims(world: World) -> Iterator[Step]:
-    """Take, first part: a pending job, or one whose lease has expired, gets attempt n + 1; the claim returns the base."""
+    """Take, first part. A pending job, or one whose lease has expired, gets attempt n + 1; the base is returned."""
     row = world.row
     idle = next((number for number, worker in enumerate(world.workers) if worker.phase == "idle"), None)
     if idle is None or row.is_leased or row.status in TERMINAL:
@@ -84,7 +86,7 @@ def _worker_steps(world: World, worker: Worker, scenario: Scenario) -> Iterator[
     if worker.phase in ("calling", "ending"):
         yield from _checkpoints(world, worker, scenario)
     if worker.phase == "ending" and (not worker.in_flight or mutation == "final_before_acks"):
-        yield _final(world, worker, scenario)
+        yield from _final(world, worker, scenario)
 
 
 def _lands(world: World, worker: Worker, scenario: Scenario) -> Change:
@@ -97,7 +99,9 @@ def _lands(world: World, worker: Worker, scenario: Scenario) -> Change:
         log = world.log if scenario.mutation == "taker_sends_no_attempt_opened" else (*world.log, entry)
         return f"{entry.label} acked", world.row, worker._replace(phase="folding", in_flight=rest), log
     assert worker.acked is not None
-    after = worker._replace(acked=_believes(worker.acked, entry), offset=len(world.log), in_flight=rest)
+    after = worker._replace(
+        acked=_believes(worker.acked, entry), offset=len(world.log), in_flight=rest, is_reopening=False
+    )
     return f"{entry.label} acked", world.row, after, (*world.log, entry)
 
 
@@ -141,7 +145,7 @@ def _take(world: World, number: int, scenario: Scenario) -> Iterator[Step]:
         ready = ready._replace(phase="calling", outcome="", opens_epoch=opens_epoch)
         broken = _call_fault(world, scenario, is_cancelling, is_lost)
     if is_lost and ready.phase != "idle":
-        ready = _reopens(ready, view)
+        ready = _reopens(ready, view, scenario)
     label = f"{name}: folds{' (the log is lost)' if is_lost else ''} to {view.text!r}, {ready.phase} {ready.outcome}"
     yield label, _with_worker(world, number, ready, broken=broken)
 
@@ -167,13 +171,22 @@ def _folded(world: World, worker: Worker, scenario: Scenario) -> View:
     return view
 
 
-def _reopens(worker: Worker, view: View) -> Worker:
-    """The log no longer reaches back to the base: a new epoch opens with the checkpoint's text, and its end if it had one."""
+def _reopens(worker: Worker, view: View, scenario: Scenario) -> Worker:
+    """The log no longer reaches back to the base: a new epoch opens with the checkpoint's text, and its end.
+
+    Until that chunk is acked the worker's fold is nobody's truth and must not be checkpointed at an offset.
+    """
     state = view.state
-    entry = chunk(worker.attempt, state.epoch + 1, state.seq + 1, 0, view.text)
+    epoch = _next_epoch(worker, view, scenario)
+    entry = chunk(worker.attempt, epoch, state.seq + 1, 0, view.text)
     if state.finished is None:
-        return worker._replace(sent=view.after(entry), in_flight=(entry,))
-    return worker._replace(sent=view.after(entry), in_flight=(entry, finished(worker.attempt, state.epoch + 1, state.end)))
+        return worker._replace(sent=_believes(view, entry), in_flight=(entry,), is_reopening=True)
+    entries = (entry, finished(worker.attempt, epoch, state.end))
+    return worker._replace(sent=_believes(view, entry), in_flight=entries, is_reopening=True)
+
+
+def _next_epoch(worker: Worker, view: View, scenario: Scenario) -> int:
+    return worker.attempt if scenario.epoch_is_attempt else view.state.epoch + 1
 
 
 def _writes(worker: Worker, scenario: Scenario) -> Iterator[tuple[str, Worker]]:
@@ -199,7 +212,8 @@ def _chunks(worker: Worker, scenario: Scenario) -> Iterator[Entry]:
     assert worker.sent is not None
     state = worker.sent.state
     start = 0 if worker.opens_epoch else state.end
-    epoch = state.epoch + (worker.opens_epoch and scenario.mutation != "restart_without_new_epoch")
+    opens_epoch = worker.opens_epoch and scenario.mutation != "restart_without_new_epoch"
+    epoch = _next_epoch(worker, worker.sent, scenario) if opens_epoch else state.epoch
     if start < scenario.n_chars:
         yield chunk(worker.attempt, epoch, state.seq + 1, start, chr(ord("a") + 4 * worker.attempt + start))
     if worker.opens_epoch:
@@ -212,6 +226,8 @@ def _checkpoints(world: World, worker: Worker, scenario: Scenario) -> Iterator[C
     if row.attempt != worker.attempt and mutation != "checkpoint_unfenced":
         yield "misses the fence, stops", row, Worker(), world.log
         return
+    if worker.is_reopening and mutation != "lost_log_checkpoints_at_once":
+        return
     view = worker.sent if mutation == "checkpoint_of_sent_text" else worker.acked
     assert view is not None
     saved = row._replace(base=view, offset=worker.offset, is_leased=True)
@@ -223,29 +239,34 @@ def _checkpoints(world: World, worker: Worker, scenario: Scenario) -> Iterator[C
     yield f"checkpoints {view.text!r} at offset {worker.offset}", saved, after, world.log
 
 
-def _final(world: World, worker: Worker, scenario: Scenario) -> Change:
-    """`WHERE attempt = mine`: content, status and the outbox row of StreamEnded; `cancelling` in the row outweighs all."""
+def _final(world: World, worker: Worker, scenario: Scenario) -> Iterator[Change]:
+    """`WHERE attempt = mine`: content, status, outbox row of StreamEnded; a `cancelling` row outweighs all else."""
     row = world.row
     if row.attempt != worker.attempt and scenario.mutation != "final_unfenced":
-        return "misses the fence at its end, stops", row, Worker(), world.log
+        yield "misses the fence at its end, stops", row, Worker(), world.log
+        return
     assert worker.acked is not None
     assert worker.outcome != ""
     view = worker.sent if scenario.mutation == "final_before_acks" else worker.acked
     is_cancelled = row.status == "cancelling" and scenario.mutation != "final_ignores_cancel"
     status: TerminalStatus = "cancelled" if is_cancelled else worker.outcome
-    done = row._replace(status=status, is_leased=False, base=prefix_view(scenario.prefix), offset=-1, final=view, outbox="pending")
-    return f"commits {status} {view.text if view else ''!r}", done, Worker(), world.log
+    base = prefix_view(scenario.prefix)  # of no more use: a terminal row is read by its final content
+    done = row._replace(status=status, is_leased=False, base=base, offset=-1, final=view, outbox="pending")
+    yield f"commits {status} {view.text if view else ''!r}", done, Worker(), world.log
+    if scenario.mutation == "ended_published_outside_transaction":
+        yield f"commits {status}, dies before it publishes", done._replace(outbox="empty"), Worker(), world.log
 
 
 def _faults(world: World, number: int, scenario: Scenario) -> Iterator[Step]:
-    """Crashes (a failed send is one too: the attempt ends, its records may still land) and expiry of a holder's lease."""
+    """Crashes (a failed send is one too: the attempt ends, its records may still land), and leases that expire."""
     worker, row = world.workers[number], world.row
     is_holder = worker.attempt == row.attempt and row.status not in TERMINAL
     if is_holder and worker.attempt > scenario.n_faults:
         return
     yield f"attempt {worker.attempt}: crashes", _with_worker(world, number, Worker())
     if is_holder and row.is_leased:
-        yield f"attempt {worker.attempt}: is paused, its lease expires", world._replace(row=row._replace(is_leased=False))
+        expired = row._replace(is_leased=False)
+        yield f"attempt {worker.attempt}: is paused, its lease expires", world._replace(row=expired)
 
 
 def _orphans(world: World) -> Iterator[Step]:
@@ -275,7 +296,7 @@ def _publishes(world: World) -> Iterator[Step]:
 
 
 def _requests(world: World, scenario: Scenario) -> Iterator[Step]:
-    """Cancel and delete: the row lock decides. Only a job never claimed ends here; a running one becomes `cancelling`."""
+    """Cancel and delete: the row lock decides. Only a job never claimed ends here, a running one is `cancelling`."""
     row = world.row
     if scenario.can_cancel and row.status in ("pending", "in_progress"):
         yield "cancel is requested", world._replace(row=_cancelled(row))

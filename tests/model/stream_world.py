@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal, NamedTuple, TypeAlias
+from functools import cache
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from schemas import stream_fold
@@ -34,6 +34,8 @@ Mutation: TypeAlias = Literal[
     "reader_starts_resumed_from_empty",
     "edge_refuses_at_once",
     "edge_sends_from_where_it_is",
+    "gap_keeps_old_attempt",
+    "lost_log_checkpoints_at_once",
 ]
 
 
@@ -50,7 +52,9 @@ class Scenario:
     can_cancel: bool = False
     can_delete: bool = False
     can_fail: bool = False
-    n_truncated: int = 0  # how many records retention may take away
+    has_retention: bool = False  # once, at any moment, retention removes all records, or all but the last
+    epoch_is_attempt: bool = False  # a restart's epoch is its attempt's number, not the next one
+    edges_lag: bool = False  # explore edges that read later than they can (see `stream_model.check`)
     mutation: Mutation | None = None
 
 
@@ -63,30 +67,26 @@ class Entry:
         self.record, self.label = record, label
 
 
-@lru_cache(maxsize=None)
+@cache
 def opened(attempt: int) -> Entry:
     return Entry(AttemptOpened(completion_id=_ID, attempt=attempt), f"AttemptOpened({attempt})")
 
 
-@lru_cache(maxsize=None)
+@cache
 def chunk(attempt: int, epoch: int, seq: int, start: int, text: str) -> Entry:
     end = start + len(text)
-    body = CompletionChunk(
-        completion_id=_ID, attempt=attempt, epoch=epoch, seq=seq, start=start, end=end, text=text
-    )
+    body = CompletionChunk(completion_id=_ID, attempt=attempt, epoch=epoch, seq=seq, start=start, end=end, text=text)
     return Entry(body, f"Chunk({attempt=} {epoch=} {seq=} {start=} {text!r})")
 
 
-@lru_cache(maxsize=None)
+@cache
 def finished(attempt: int, epoch: int, end: int) -> Entry:
     usage = TokenUsage(input_tokens=1, output_tokens=end)
-    body = AttemptFinished(
-        completion_id=_ID, attempt=attempt, epoch=epoch, end=end, finish_reason="stop", usage=usage
-    )
+    body = AttemptFinished(completion_id=_ID, attempt=attempt, epoch=epoch, end=end, finish_reason="stop", usage=usage)
     return Entry(body, f"AttemptFinished({attempt=} {epoch=} {end=})")
 
 
-@lru_cache(maxsize=None)
+@cache
 def ended(epoch: int, end: int, status: TerminalStatus) -> Entry:
     body = StreamEnded(completion_id=_ID, epoch=epoch, end=end, status=status, message_id=_ID)
     return Entry(body, f"StreamEnded({epoch=} {end=} {status})")
@@ -96,11 +96,14 @@ class View:
     """A fold's state with the text it yields. Interned: equal views are one object, hashed by identity."""
 
     __slots__ = ("_after", "state", "text")
-    _all: dict[tuple[FoldState, str], View] = {}
+    _all: ClassVar[dict[tuple[FoldState, str], View]] = {}
 
     def __init__(self, state: FoldState, text: str) -> None:
         self.state, self.text = state, text
         self._after: dict[Entry, View] = {}
+
+    def __repr__(self) -> str:
+        return f"{self.text!r} in epoch {self.state.epoch}"
 
     @classmethod
     def of(cls, state: FoldState, text: str) -> View:
@@ -151,6 +154,7 @@ class Worker(NamedTuple):
     in_flight: tuple[Entry, ...] = ()
     outcome: Literal["", "cancelled", "complete", "failed"] = ""
     opens_epoch: bool = False  # the next chunk begins a new epoch
+    is_reopening: bool = False  # the log was lost: until its first chunk is acked, its fold is nobody's truth
 
 
 class Reader(NamedTuple):
@@ -186,28 +190,31 @@ class Truth(NamedTuple):
 
     view: View
     texts: dict[int, str]
-    broken: str | None
+    broken: str = ""
+    has_seq_jump: bool = False  # a restart's seq was not the next one: only a lost log excuses that
 
 
-@lru_cache(maxsize=None)
+@cache
 def truth(base: View, log: tuple[Entry, ...]) -> Truth:
+    """Reads `log` from `base`, and checks what the fold itself owes."""
     if not log:
-        return Truth(base, {base.state.epoch: base.text}, None)
+        return Truth(base, {base.state.epoch: base.text})
     before = truth(base, log[:-1])
-    view = before.view.after(log[-1])
-    return Truth(view, before.texts | {view.state.epoch: view.text}, before.broken or _step_fault(before.view, view, log[-1]))
+    view, record = before.view.after(log[-1]), log[-1].record
+    broken, has_seq_jump = before.broken, before.has_seq_jump
+    if view is not before.view and isinstance(record, CompletionChunk):
+        broken = broken or _chunk_fault(before.view.state, view, record)
+        has_seq_jump = has_seq_jump or record.seq != before.view.state.seq + 1
+    return Truth(view, before.texts | {view.state.epoch: view.text}, broken, has_seq_jump)
 
 
-def _step_fault(before: View, after: View, entry: Entry) -> str | None:
-    """What the fold itself owes: positions contiguous, `seq` as written, chunk_ends one a seq."""
-    state, record = after.state, entry.record
-    if after is before:
-        return None
-    if len(state.chunk_ends) != state.seq or state.end != len(after.text):
-        return "fold: chunk_ends, seq and text do not match"
-    if isinstance(record, CompletionChunk):
-        if record.seq != before.state.seq + 1:
-            return "fold: a chunk counts whose seq is not the next"
-        if record.epoch == before.state.epoch and record.start != before.state.end:
-            return "fold: positions are not contiguous"
-    return None
+def _chunk_fault(before: FoldState, view: View, record: CompletionChunk) -> str:
+    """Positions contiguous, `seq` as written, one `chunk_ends` a seq."""
+    state = view.state
+    if (state.attempt, state.epoch, state.end) != (record.attempt, record.epoch, len(view.text)):
+        return "fold: a chunk counts that is not where the state says"
+    if state.seq != record.seq or len(state.chunk_ends) != state.seq or state.chunk_ends[-1] != state.end:
+        return "fold: a chunk counts whose seq is not the next, or chunk_ends do not match"
+    if record.epoch == before.epoch and (record.start, record.seq) != (before.end, before.seq + 1):
+        return "fold: positions or seq are not contiguous within an epoch"
+    return ""

@@ -41,10 +41,15 @@ def upgrade() -> None:
         sa.Column("checkpoint_epoch", sa.Integer(), server_default="0", nullable=False),
         sa.Column("checkpoint_end", sa.Integer(), server_default="0", nullable=False),
         sa.Column("checkpoint_seq", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("chunk_ends", postgresql.ARRAY(sa.BigInteger()), server_default="{}", nullable=False),
+        sa.Column("chunk_ends", postgresql.JSONB(astext_type=sa.Text()), server_default="[]", nullable=False),
         sa.Column("checkpoint_text", sa.String(), server_default="", nullable=False),
         sa.Column("checkpoint_finished", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("checkpoint_offset", sa.BigInteger(), nullable=True),
+        sa.Column("attempt_start", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("input_tokens", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("output_tokens", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("cost_usd", sa.Float(), nullable=True),
+        sa.Column("usage_estimated", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("finish_reason", sa.String(), nullable=True),
         sa.Column("error_code", sa.String(), nullable=True),
         sa.Column("error_message", sa.String(), nullable=True),
@@ -335,12 +340,12 @@ def downgrade() -> None:
     op.drop_index("messages_by_parent", table_name="messages")
     op.drop_table("messages")
     op.drop_table("inbox")
-    op.drop_index("documents_by_tenant", table_name="documents", postgresql_where=sa.text("deleted_at IS NULL"))
     op.drop_index(
         "documents_to_purge",
         table_name="documents",
         postgresql_where=sa.text("deleted_at IS NOT NULL AND purged_at IS NULL"),
     )
+    op.drop_index("documents_by_tenant", table_name="documents", postgresql_where=sa.text("deleted_at IS NULL"))
     op.drop_table("documents")
     op.drop_table("document_batches")
     op.drop_index(

@@ -1,0 +1,200 @@
+"""*persisted*: a backlog of PostMessage drained by the real transcript subscription.
+
+Counted from the first batch in hand until every event is acked by the broker and marked in the outbox. A message is
+two message rows, a completion, its session's new state, an inbox row, two outbox rows, two events on the topic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from bench.measure import Row, alternate, at_least
+from bench.persisted_peers import OneByOne, RawBatches
+from bench.servers import Servers
+from consumers.transcript.subscriber import transcript
+from schemas.commands import PostMessage
+from schemas.envelope import Envelope
+from schemas.ids import new_id
+from schemas.topics import CHAT_COMMANDS
+from storage.log.batch_runner import Subscription
+from storage.log.producer import LogProducer, all_acked
+from storage.log.publisher import OutboxPublisher
+from storage.log.subscribers import Subscribers
+from storage.postgres.outbox import Outgoing
+from storage.postgres.unit_of_work import Database, UnitOfWork
+
+N_MESSAGES, N_SESSIONS, N_ONE_BY_ONE = 20_000, 2_000, 150
+CONTENT = "How does trace-based compilation decide when to compile a loop? Answer in two sentences."
+
+
+@dataclass
+class FirstBatch:
+    """The subscription, with the time at which its first batch arrived."""
+
+    at_s: float = 0.0
+
+    def watch(self, subscription: Subscription) -> Subscription:
+        """The same subscription; the clock starts with its first batch."""
+
+        async def handle(work: UnitOfWork, commands: Sequence[Envelope]) -> list[Outgoing]:
+            self.at_s = self.at_s or time.perf_counter()
+            return await subscription.handle(work, commands)
+
+        return dataclasses.replace(subscription, handle=handle)
+
+
+class Drain:
+    """Fills the command topic and drains it."""
+
+    def __init__(self, servers: Servers, database: Database, producer: LogProducer) -> None:
+        self._servers = servers
+        self._database = database
+        self._producer = producer
+        self._tenant, self._user = new_id(), new_id()
+
+    async def fill(self, n_messages: int, n_sessions: int) -> None:
+        """Writes the sessions to the database and the commands to the topic, round robin over the sessions."""
+        sessions = [new_id() for _ in range(n_sessions)]
+        async with self._database.transaction() as work:
+            await work.execute(
+                "INSERT INTO sessions (id, tenant_id, user_id, name, version)"
+                " SELECT id, $2, $3, 'bench', 1 FROM unnest($1::uuid[]) AS t(id)",
+                sessions,
+                self._tenant,
+                self._user,
+            )
+        futures = []
+        for number in range(n_messages):
+            futures.append(await self._producer.send(CHAT_COMMANDS, self._command(sessions[number % n_sessions])))
+        await all_acked(futures)
+
+    def _command(self, session_id: UUID) -> Envelope:
+        body = PostMessage(
+            session_id=session_id,
+            message_id=new_id(),
+            ai_message_id=new_id(),
+            completion_id=new_id(),
+            content=CONTENT,
+        )
+        return Envelope(body=body, tenant_id=self._tenant, user_id=self._user, source="edge")
+
+    async def per_second(self, n_messages: int, n_sessions: int) -> float:
+        """Messages per second of the real subscription."""
+        group = await self.new_group()
+        await self.fill(n_messages, n_sessions)
+        publisher = OutboxPublisher(self._database, self._producer)
+        publisher.start()
+        subscribers = Subscribers(
+            self._servers.kafka_bootstrap,
+            slot_name="bench",
+            database=self._database,
+            producer=self._producer,
+            publisher=publisher,
+        )
+        failures: list[BaseException] = []
+        first = FirstBatch()
+        subscription = dataclasses.replace(transcript(), group=group)
+        subscribers.consume(first.watch(subscription), failures.append)
+        await subscribers.start()
+        try:
+            runner = subscribers.runners[group]
+            while runner.n_processed < n_messages:
+                if failures:
+                    raise failures[0]
+                await asyncio.sleep(0.005)
+            await self._until_all_marked()
+            return n_messages / (time.perf_counter() - first.at_s)
+        finally:
+            await subscribers.stop()
+            await publisher.stop()
+
+    async def _until_all_marked(self) -> None:
+        async with self._database.own_connection() as connection:
+            while await connection.fetchval("SELECT EXISTS (SELECT FROM outbox WHERE published_at IS NULL)"):
+                await asyncio.sleep(0.005)
+
+    async def new_group(self) -> str:
+        """A group that begins after what is on the topic now."""
+        group = f"bench-{new_id()}"
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._servers.kafka_bootstrap, group_id=group, enable_auto_commit=False
+        )
+        await consumer.start()
+        try:
+            partitions = [TopicPartition(CHAT_COMMANDS.name, number) for number in range(CHAT_COMMANDS.partitions)]
+            consumer.assign(partitions)
+            await consumer.commit(await consumer.end_offsets(partitions))
+        finally:
+            await consumer.stop()
+        return group
+
+
+async def run(servers: Servers, *, n_rounds: int, n_messages: int = N_MESSAGES) -> list[Row]:
+    """The rows of *persisted*."""
+    dsn = await servers.fresh_database("persisted")
+    database = Database(dsn)
+    producer = LogProducer(servers.kafka_bootstrap, client_id="bench")
+    await producer.start()
+    raw = RawBatches(dsn, content=CONTENT)
+    await raw.prepare()
+    drain = Drain(servers, database, producer)
+
+    async def one_by_one() -> float:
+        group = await drain.new_group()
+        await drain.fill(N_ONE_BY_ONE + 1, N_ONE_BY_ONE + 1)
+        worker = OneByOne(servers.kafka_bootstrap, database, producer, group=group)
+        return await worker.per_second(N_ONE_BY_ONE)
+
+    try:
+        await drain.per_second(2_000, 200)  # warm: JVM, caches, first plans
+        await _checkpoint(dsn)
+        sides = await alternate(
+            n_rounds,
+            {
+                "raw": lambda: raw.per_second(n_messages),
+                "ours": lambda: drain.per_second(n_messages, N_SESSIONS),
+                "one by one": one_by_one,
+            },
+        )
+    finally:
+        await producer.stop()
+        await database.close()
+    note = f"rounds: {sides.spread('ours')}"
+    return [
+        at_least(
+            "persisted",
+            "raw asyncpg unnest × 200",
+            ours=sides["ours"],
+            baseline=sides["raw"],
+            factor=0.5,
+            unit="msg/s",
+            note=note,
+        ),
+        at_least(
+            "persisted",
+            "one message a transaction",
+            ours=sides["ours"],
+            baseline=sides["one by one"],
+            factor=50,
+            unit="msg/s",
+        ),
+    ]
+
+
+async def _checkpoint(dsn: str) -> None:
+    """Starts the rounds from a settled database, where that is allowed."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("CHECKPOINT")
+    except asyncpg.InsufficientPrivilegeError:
+        await connection.execute("ANALYZE")
+    finally:
+        await connection.close()

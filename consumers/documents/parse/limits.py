@@ -1,0 +1,53 @@
+"""How the child process binds itself to its limits and to its parent's life."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import os
+import resource
+import signal
+import sys
+import threading
+
+from consumers.documents.parse.document import ParseLimits
+
+_PR_SET_PDEATHSIG = 1
+_MAPPED_LIBRARIES_BYTES = 512 * 1024 * 1024
+
+
+def bind(limits: ParseLimits, *, parent_pid: int) -> None:
+    """Holds this process to `limits` and to its parent's life; it can neither write files nor dump core.
+
+    Where the system knows no limit on memory (macOS), wall and CPU time still hold.
+    """
+    _die_with(parent_pid)
+    cpu_s = math.ceil(limits.cpu_s)
+    _set(resource.RLIMIT_CORE, 0, 0)
+    _set(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
+    _set(resource.RLIMIT_FSIZE, 0, 0)
+    _set(resource.RLIMIT_DATA, limits.memory_bytes, limits.memory_bytes)
+    address_space = limits.memory_bytes + _MAPPED_LIBRARIES_BYTES
+    _set(resource.RLIMIT_AS, address_space, address_space)
+
+
+def _set(kind: int, soft: int, hard: int) -> None:
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(kind, (soft, hard))
+
+
+def _die_with(parent_pid: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    else:
+        threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
+    if os.getppid() != parent_pid:  # it died before the line above
+        os._exit(1)
+
+
+def _exit_at_end_of_input() -> None:
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    os._exit(1)

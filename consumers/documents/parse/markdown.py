@@ -1,0 +1,67 @@
+"""Markdown (CommonMark with tables): headings, code as it stands, tables and lists whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from consumers.documents.parse.building import TextBuilder
+from consumers.documents.parse.document import BlockKind, ParsedDocument, ParseLimits
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
+
+_BLOCK_KINDS: dict[str, BlockKind] = {
+    "heading_open": "heading",
+    "paragraph_open": "paragraph",
+    "table_open": "table",
+    "bullet_list_open": "list",
+    "ordered_list_open": "list",
+    "blockquote_open": "paragraph",
+    "fence": "code",
+    "code_block": "code",
+    "html_block": "paragraph",
+}
+
+
+def parse_markdown(text: str, limits: ParseLimits) -> ParsedDocument:
+    """The source stays as it is written, so that quotes and code are exact; only headings lose their marks.
+
+    The title is the first heading of level 1. Raises: ParseFailed.
+    """
+    from markdown_it import MarkdownIt
+
+    source = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "")
+    lines = source.split("\n")
+    builder = TextBuilder(max_characters=limits.max_characters)
+    title = None
+    first = _front_matter_end(lines)
+    # Only the block structure is needed: inline marks stay as they are written.
+    markdown = MarkdownIt("commonmark").enable("table").disable("inline")
+    tokens = markdown.parse("\n".join([""] * first + lines[first:]))
+    for index, token in enumerate(tokens):
+        kind = _BLOCK_KINDS.get(token.type)
+        if token.level != 0 or kind is None or token.map is None:
+            continue
+        if kind == "heading":
+            heading = tokens[index + 1].content
+            title = title or (heading if token.tag == "h1" else None)
+            builder.add("heading", heading, level=int(token.tag[1:]))
+        else:
+            builder.add(kind, _source(lines, token))
+    return builder.finish("text/markdown", title=title)
+
+
+def _source(lines: list[str], token: Token) -> str:
+    assert token.map is not None
+    start, end = token.map
+    return "\n".join(lines[start:end])
+
+
+def _front_matter_end(lines: list[str]) -> int:
+    """Lines of metadata between `---` at the very start are no text."""
+    if lines[0].strip() != "---":
+        return 0
+    for number, line in enumerate(lines[1:200], start=1):
+        if line.strip() in ("---", "..."):
+            return number + 1
+    return 0

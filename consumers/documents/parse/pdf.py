@@ -1,0 +1,107 @@
+"""PDF by PDFium: text page by page, columns in reading order."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pypdfium2
+import pypdfium2.raw as pdfium
+
+from consumers.documents.parse.building import TextBuilder
+from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
+from consumers.documents.parse.pdf_lines import Line, page_lines
+from consumers.documents.parse.pdf_order import in_reading_order
+from consumers.documents.parse.pdf_paragraphs import Reader
+from consumers.documents.parse.sniff import PDF
+
+MAX_PAGES = 100_000
+_AT_ONCE = 100
+"""Pages whose lines are in memory together; the first ones show the usual type size and the words."""
+_MAX_MISSING = 100
+"""A page count may lie: after so many pages in a row that cannot be loaded there are no more."""
+_FILE_NAME = re.compile(
+    r"untitled|microsoft word|document\d*|.*\.(?:docx?|pptx?|xlsx?|pdf|tex|dvi|indd|qxd|rtf)", re.IGNORECASE
+)
+
+
+def parse_pdf(path: Path, limits: ParseLimits) -> ParsedDocument:
+    """Pages, headings (by type size and weight) and paragraphs; pages count as in the file.
+
+    A page that cannot be read is blank. Raises: ParseFailed `password_needed`, `malformed_file`, `no_text_layer`,
+    `too_large_text`.
+    """
+    document = _opened(path)
+    builder = TextBuilder(max_characters=limits.max_characters)
+    reader = Reader()
+    pages = _pages(document)
+    n_pages = 0
+    while some := list(itertools.islice(pages, _AT_ONCE)):
+        n_pages += len(some)
+        reader.learn(some)
+        for lines in some:
+            builder.begin_page()
+            for kind, text, level in reader.pieces(lines):
+                builder.add(kind, text, level=level)
+    if n_pages == 0:
+        raise _malformed()
+    if builder.is_empty:
+        raise ParseFailed(
+            "no_text_layer",
+            "The PDF has no text layer: its pages are images, as in a scan; run text recognition (OCR) on it first.",
+        )
+    title = document.get_metadata_value("Title").strip()
+    return builder.finish(PDF, title=None if _FILE_NAME.fullmatch(title) else title)
+
+
+def _malformed() -> ParseFailed:
+    return ParseFailed("malformed_file", "The PDF is damaged or cut short and cannot be read; upload it again.")
+
+
+def _opened(path: Path) -> pypdfium2.PdfDocument:
+    try:
+        document = pypdfium2.PdfDocument(path)
+    except pypdfium2.PdfiumError as error:
+        if error.err_code in (pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY):
+            raise ParseFailed(
+                "password_needed", "The PDF is protected by a password; remove it and upload the file again."
+            ) from error
+        raise _malformed() from error
+    if len(document) > MAX_PAGES:
+        raise ParseFailed("too_large_text", f"The PDF has more than {MAX_PAGES:,} pages; split it.")
+    return document
+
+
+def _pages(document: pypdfium2.PdfDocument) -> Iterator[list[Line]]:
+    """The lines of each page in reading order; pages that cannot be loaded are blank, at the end left out."""
+    n_missing = 0
+    for number in range(len(document)):
+        lines = _page(document, number)
+        if lines is None:
+            n_missing += 1
+            if n_missing > _MAX_MISSING:
+                return
+            continue
+        yield from ([] for _ in range(n_missing))
+        n_missing = 0
+        yield in_reading_order(lines)
+
+
+def _page(document: pypdfium2.PdfDocument, number: int) -> list[Line] | None:
+    """The lines of a page as drawn; None if there is no such page."""
+    try:
+        page = document[number]
+    except (pypdfium2.PdfiumError, IndexError):
+        return None
+    try:
+        textpage = page.get_textpage()
+        try:
+            return page_lines(textpage)
+        finally:
+            textpage.close()
+    except pypdfium2.PdfiumError:
+        return None
+    finally:
+        page.close()

@@ -1,0 +1,98 @@
+"""The order in which a person reads the lines of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
+
+from consumers.documents.parse.pdf_lines import Line
+
+_MAX_DISORDER = 0.02
+_MAX_DEPTH = 40
+_COLUMN_EMS = 10
+"""A column of text is at least so wide; what is narrower is taken for the cells of a table."""
+
+
+def in_reading_order(lines: Sequence[Line]) -> list[Line]:
+    """Column after column, each from its top. The file's own order stands unless it jumps about.
+
+    Lines in one row of a table become one line, with a tab between the cells. Recursive XY cut: Nagy and Seth,
+    "Hierarchical representation of optically scanned documents", ICPR 1984.
+    """
+    if len(lines) < 2 or _disorder(lines) <= _MAX_DISORDER:
+        return list(lines)
+    return _rows_joined(_cut(list(lines), median(line.size for line in lines), 0))
+
+
+def _disorder(lines: Sequence[Line]) -> float:
+    """Share of steps upwards that do not lead into the next column."""
+    jumps = sum(
+        following.bottom > line.top and following.x0 < line.x1 - 0.5 * line.size
+        for line, following in zip(lines, lines[1:], strict=False)
+    )
+    return jumps / len(lines)
+
+
+def _cut(lines: list[Line], size: float, depth: int) -> list[Line]:
+    if len(lines) < 2 or depth > _MAX_DEPTH:
+        return _from_top(lines)
+    x = _gutter(lines, size)
+    if x is not None:
+        left = [line for line in lines if line.x1 <= x]
+        return _cut(left, size, depth + 1) + _cut([line for line in lines if line.x1 > x], size, depth + 1)
+    y = _widest_gap([(line.bottom, line.top) for line in lines], 0.15 * size)
+    if y is None:
+        return _from_top(lines)
+    above = [line for line in lines if line.bottom >= y]
+    return _cut(above, size, depth + 1) + _cut([line for line in lines if line.bottom < y], size, depth + 1)
+
+
+def _gutter(lines: list[Line], size: float) -> float | None:
+    """Where two columns of text part; None if there are none, or only cells of a table."""
+    x = _widest_gap([(line.x0, line.x1) for line in lines], 0.5 * size)
+    if x is None:
+        return None
+    sides = [line for line in lines if line.x1 <= x], [line for line in lines if line.x1 > x]
+    stand_beside = min(side[0].top for side in map(_from_top, sides)) > max(
+        min(line.bottom for line in side) for side in sides
+    )
+    are_columns = all(
+        max(line.x1 for line in side) - min(line.x0 for line in side) >= _COLUMN_EMS * size for side in sides
+    )
+    share_rows = sum(any(line.shares_row(other) for other in sides[1]) for line in sides[0])
+    is_table = share_rows >= 0.9 * min(map(len, sides)) and any(
+        median(len(line.text) for line in side) < 18 for side in sides
+    )
+    return x if stand_beside and are_columns and not is_table else None
+
+
+def _widest_gap(spans: list[tuple[float, float]], least: float) -> float | None:
+    """The middle of the widest gap that no span touches; None if it is narrower than `least`."""
+    best, middle, reached = least, None, None
+    for start, end in sorted(spans):
+        if reached is not None and start - reached > best:
+            best, middle = start - reached, (start + reached) / 2
+        reached = end if reached is None else max(reached, end)
+    return middle
+
+
+def _from_top(lines: list[Line]) -> list[Line]:
+    return sorted(lines, key=lambda line: (-line.bottom, line.x0))
+
+
+def _rows_joined(lines: list[Line]) -> list[Line]:
+    joined: list[Line] = []
+    for line in lines:
+        last = joined[-1] if joined else None
+        if last is not None and last.ends_word and last.shares_row(line) and line.x0 >= last.x1 - 0.3 * last.size:
+            joined[-1] = replace(
+                last,
+                text=f"{last.text}\t{line.text}",
+                x1=line.x1,
+                is_bold=last.is_bold and line.is_bold,
+                is_fixed=False,
+            )
+        else:
+            joined.append(line)
+    return joined

@@ -1,0 +1,144 @@
+"""What a file is, told by its content: a name or a declared type only decides between kinds of plain text."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path, PurePath
+
+from consumers.documents.parse.document import ParseFailed
+
+PDF = "application/pdf"
+DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+HTML = "text/html"
+MARKDOWN = "text/markdown"
+TEXT = "text/plain"
+
+SUPPORTED = "PDF, Word (.docx), HTML, Markdown and plain text"
+
+_HEAD = 64 * 1024
+_MAX_ENTRIES = 20_000
+_OLE2 = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_ENCRYPTED_STREAM = "EncryptedPackage".encode("utf-16-le")
+_ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+_ZIP_PARTS = (
+    ("word/", DOCX, ""),
+    ("ppt/", "", "a PowerPoint presentation"),
+    ("xl/", "", "an Excel workbook"),
+    ("META-INF/container.xml", "", "an EPUB book"),
+    ("content.xml", "", "an OpenDocument file"),
+)
+_HTML_START = re.compile(
+    rb"\s*(?:<!--.{0,4000}?-->\s*|<\?xml[^>]{0,200}\?>\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
+)
+_HTML_TAG = re.compile(rb"</?(?:p|div|table|ul|h[1-6]|span|a|br|body|article|section)\b[^>]*>", re.IGNORECASE)
+_MAIL_HEADER = re.compile(rb"(?:[A-Za-z][A-Za-z0-9-]{1,60}:[^\r\n]*(?:\r?\n[ \t]+[^\r\n]*)*\r?\n)+\r?\n")
+_MAIL_NAMES = (b"from:", b"subject:", b"date:", b"mime-version:", b"received:", b"message-id:", b"to:")
+_MARKDOWN_SUFFIXES = (".md", ".markdown", ".mdown", ".mkd")
+_MARKDOWN_SIGNS = (
+    re.compile(rb"^#{1,6} \S", re.MULTILINE),
+    re.compile(rb"^(?:```|~~~)", re.MULTILINE),
+    re.compile(rb"^\s*[-*] \S[^\n]*\n\s*[-*] \S", re.MULTILINE),
+    re.compile(rb"\[[^\]\n]+\]\((?:https?:|\.?/|#)[^)\n]*\)"),
+    re.compile(rb"^\|.*\|\s*\n\|[ :|-]+\|\s*$", re.MULTILINE),
+)
+_BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+
+
+def sniff(path: Path, *, name: str, media_type: str | None) -> str:
+    """The media type of the file at `path`, one that there is a parser for. Raises: ParseFailed."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if not head.strip(b"\x00\t\r\n "):
+        raise ParseFailed("empty_document", "The file is empty.")
+    if b"%PDF-" in head[:1024]:
+        return PDF
+    if head.startswith(_ZIP_STARTS):
+        return _zipped(path)
+    if head.startswith(_OLE2):
+        raise _ole2(path)
+    if head.startswith(b"{\\rtf"):
+        raise unsupported("a rich text (RTF) file")
+    if not _looks_like_text(head):
+        raise unsupported(_described(path))
+    return _text_kind(head, name, (media_type or "").partition(";")[0].strip().lower())
+
+
+def unsupported(what: str) -> ParseFailed:
+    """Says what the file is and what can be read instead."""
+    return ParseFailed("unsupported_type", f"This is {what}, which cannot be read yet; supported are {SUPPORTED}.")
+
+
+def _zipped(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [info.filename for info in archive.infolist()[:_MAX_ENTRIES]]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ParseFailed("malformed_file", "The file is damaged: it is an archive (as .docx is) cut short.") from error
+    is_office = "[Content_Types].xml" in names
+    for part, media_type, what in _ZIP_PARTS:
+        if any(name.startswith(part) for name in names) and (is_office or not part.endswith("/")):
+            if media_type:
+                return media_type
+            raise unsupported(what)
+    raise unsupported("a ZIP archive")
+
+
+def _ole2(path: Path) -> ParseFailed:
+    if _ENCRYPTED_STREAM in path.read_bytes():
+        return ParseFailed(
+            "password_needed", "The file is protected by a password; remove it and upload the file again."
+        )
+    return unsupported("an old Office file (.doc, .xls, .ppt) or Outlook message")
+
+
+def _looks_like_text(head: bytes) -> bool:
+    if head.startswith(_BOMS) or _utf16_without_bom(head):
+        return True
+    n_controls = sum(head.count(bytes([code])) for code in (*range(0x01, 0x08), *range(0x0E, 0x1B), 0x7F))
+    # A stray NUL is bad input, not another type; so are a few other controls.
+    return head.count(0) <= len(head) // 100 and n_controls <= len(head) // 50
+
+
+def _utf16_without_bom(head: bytes) -> bool:
+    even, odd = head[:4096:2].count(0), head[1:4096:2].count(0)
+    half = len(head[:4096]) // 2
+    return half >= 8 and ((odd > 0.4 * half and even < 0.05 * half) or (even > 0.4 * half and odd < 0.05 * half))
+
+
+def _described(path: Path) -> str:
+    import puremagic
+
+    try:
+        found = puremagic.magic_file(str(path))
+    except (puremagic.PureError, ValueError, OSError):
+        found = []
+    known = [match for match in found if match.mime_type and match.confidence >= 0.4]
+    return f"a file of type {known[0].mime_type}" if known else "a binary file of a type that is not known"
+
+
+def _text_kind(head: bytes, name: str, declared: str) -> str:
+    plain = head.replace(b"\x00", b"")  # UTF-16 reads as ASCII then
+    suffix = PurePath(name).suffix.lower()
+    if _HTML_START.match(plain.lstrip(b"\xef\xbb\xbf\xff\xfe")):
+        return HTML
+    if (declared in (HTML, "application/xhtml+xml") or suffix in (".html", ".htm", ".xhtml")) and _HTML_TAG.search(
+        plain
+    ):
+        return HTML
+    if _is_mail(plain):
+        raise unsupported("an e-mail message")
+    if declared == MARKDOWN or suffix in _MARKDOWN_SUFFIXES:
+        return MARKDOWN
+    says_nothing = declared in ("", TEXT, "application/octet-stream") and suffix == ""
+    if says_nothing and sum(bool(sign.search(plain)) for sign in _MARKDOWN_SIGNS) >= 2:
+        return MARKDOWN
+    return TEXT
+
+
+def _is_mail(head: bytes) -> bool:
+    match = _MAIL_HEADER.match(head)
+    if match is None:
+        return False
+    names = {line.split(b":")[0].lower() + b":" for line in match[0].splitlines() if b":" in line}
+    return b"from:" in names and sum(name in names for name in _MAIL_NAMES) >= 3

@@ -1,0 +1,98 @@
+"""Plain text in any encoding."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from pathlib import Path
+
+from consumers.documents.parse.building import TextBuilder
+from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{2,40})", re.IGNORECASE)
+_META_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{2,40})", re.IGNORECASE)
+_SAMPLE = 64 * 1024
+_IN_USE = [
+    *("cp932", "euc_jp", "iso2022_jp", "cp949", "gb18030", "big5", "cp1252", "cp1251", "koi8_r", "cp1250"),
+    *("cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "cp874"),
+]
+"""What files are really written in: without this list short texts are taken for Macintosh and EBCDIC pages."""
+
+_PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
+_LIST_ITEM = re.compile(r"[ \t]*(?:[-*•·‣◦]|\d{1,3}[.)])[ \t]+\S")
+_BYTES_A_CHARACTER = 4
+
+
+def decode(path: Path, *, media_type: str | None, limits: ParseLimits | None = None, is_html: bool = False) -> str:
+    """The text of the file: by byte order mark, as UTF-8, as declared, else by what its bytes look like.
+
+    What cannot be decoded is U+FFFD. Raises: ParseFailed `too_large_text` before a large file is read.
+    """
+    most = (limits or ParseLimits()).max_characters
+    if path.stat().st_size > most * _BYTES_A_CHARACTER:
+        raise ParseFailed("too_large_text", f"The document holds more than {most:,} characters of text; split it.")
+    data = path.read_bytes()
+    for mark, encoding in _BOMS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(encoding, "replace")
+    return _without_mark(data, media_type, is_html=is_html)
+
+
+def _without_mark(data: bytes, media_type: str | None, *, is_html: bool) -> str:
+    wide = _utf16_order(data)
+    if wide:
+        return data.decode(wide, "replace")
+    data = data.replace(b"\x00", b"")
+    for encoding in ("utf-8", *_declared(data, media_type, is_html=is_html)):
+        try:
+            return data.decode(encoding)
+        except (UnicodeDecodeError, LookupError):
+            continue
+    return data.decode(_guessed(data), "replace")
+
+
+def _utf16_order(data: bytes) -> str | None:
+    sample = data[:4096]
+    even, odd, half = sample[::2].count(0), sample[1::2].count(0), len(sample) // 2
+    if half < 8 or max(even, odd) <= 0.4 * half:
+        return None
+    return "utf-16-le" if odd > even else "utf-16-be"
+
+
+def _declared(data: bytes, media_type: str | None, *, is_html: bool) -> list[str]:
+    found = _CHARSET.search(media_type or "")
+    meta = _META_CHARSET.search(data[:4096]) if is_html else None
+    return [name for name in (found and found[1], meta and meta[1].decode("ascii")) if name]
+
+
+def _guessed(data: bytes) -> str:
+    import charset_normalizer
+
+    if _is_utf8_with_flaws(data):
+        return "utf-8"
+    best = charset_normalizer.from_bytes(data[:_SAMPLE], cp_isolation=_IN_USE).best()
+    return best.encoding if best is not None else "cp1252"
+
+
+def _is_utf8_with_flaws(data: bytes) -> bool:
+    """A UTF-8 file with a few broken bytes, or one that is cut inside a character."""
+    text = data[:_SAMPLE].decode("utf-8", "replace")
+    n_wide = sum(ord(character) > 0x7F for character in text)
+    return n_wide >= 8 and text.count("\ufffd") * 10 < n_wide
+
+
+def parse_text(text: str, limits: ParseLimits) -> ParsedDocument:
+    """Blocks are paragraphs, between blank lines; lists keep their lines. Raises: ParseFailed."""
+    builder = TextBuilder(max_characters=limits.max_characters)
+    for paragraph in _PARAGRAPH.split(text.replace("\r\n", "\n").replace("\r", "\n")):
+        lines = paragraph.split("\n", 2)
+        is_list = all(_LIST_ITEM.match(line) for line in lines[:2]) if len(lines) > 1 else False
+        builder.add("list" if is_list else "paragraph", paragraph)
+    return builder.finish("text/plain")

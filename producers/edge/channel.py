@@ -1,0 +1,154 @@
+"""One completion's stream on this edge: folded once, framed once, read by any number of clients."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from operator import attrgetter
+from uuid import UUID
+
+from producers.edge import frames
+from producers.edge.frames import Ending, Frame, Position
+from schemas.chunks import ChunkRecord, CompletionChunk
+from schemas.stream_fold import EMPTY, FoldState, accept
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Where a channel begins: a checkpoint's fold with its text (design §6), or nothing."""
+
+    state: FoldState
+    text: str
+
+
+_end_of = attrgetter("end")
+
+EMPTY_BASE = Base(EMPTY, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose completion it is, and which message it fills."""
+
+    tenant_id: UUID
+    user_id: UUID
+    session_id: UUID
+    message_id: UUID
+
+
+class Channel:
+    """The fold of one completion and the frames of its current epoch.
+
+    Every frame of `frames` stands at its own positions, without gaps, from 0 to `state.end`. After `end` or `fail`
+    nothing changes any more.
+    """
+
+    def __init__(self, completion_id: UUID, owner: Owner, base: Base) -> None:
+        self.completion_id = completion_id
+        self.owner = owner
+        self.state = base.state
+        self.frames: list[Frame] = []
+        self.closing: bytes | None = None
+        self.is_short = False
+        self.has_gap = False
+        self.n_open = 0
+        self.readers: set[Callable[[], None]] = set()
+        if base.text:
+            self.frames.append(frames.delta(base.state.attempt, base.state.epoch, 0, base.text))
+
+    @classmethod
+    def ended(cls, owner: Owner, ending: Ending, text: str) -> Channel:
+        """One that is over, with its whole text."""
+        state = FoldState(epoch=ending.epoch, end=ending.end)
+        channel = cls(ending.completion_id, owner, Base(state, text))
+        channel.close(ending)
+        return channel
+
+    @property
+    def position(self) -> Position:
+        """How far this edge knows the text."""
+        return Position(self.state.epoch, self.state.end)
+
+    def read(self, record: ChunkRecord) -> None:
+        """Folds the next record. Sets `is_short` if the stream ended elsewhere than here, `has_gap` if some is missing."""
+        if self.closing is not None or self.is_short:
+            return
+        before = self.state
+        after = self.state = accept(before, record)
+        if after is before:
+            self.has_gap = self.has_gap or _is_beyond(before, record)
+            return
+        if isinstance(record, CompletionChunk):
+            if after.epoch != before.epoch:
+                self.frames.clear()
+            if record.text:
+                self.frames.append(frames.delta_of(record))
+        if after.ended is not None:
+            ended = Ending.of(after.ended)
+            if (ended.epoch, ended.end) == self.position:
+                self.closing = frames.ending(ended)
+            else:
+                self.is_short = True
+
+    def adopt(self, other: Channel) -> None:
+        """Becomes what a newer look at base and log has found; it never goes back."""
+        self.has_gap = other.has_gap
+        if other.position >= self.position or other.closing is not None:
+            self.state, self.frames, self.closing = other.state, other.frames, other.closing
+            self.is_short = False
+
+    def close(self, ended: Ending) -> None:
+        """The completion is terminal, and its text is what is known here."""
+        self.closing = frames.ending(ended)
+
+    def fail(self, code: str, message: str) -> None:
+        """Stops the readers with an error; the completion goes on."""
+        if self.closing is None:
+            self.closing = frames.failure(code, message)
+
+    def wake(self) -> None:
+        """Tells the readers that there is something new."""
+        for wake in self.readers:
+            wake()
+
+
+class Cursor:
+    """How far one reader was served. What it has is never sent again; what it lacks always is."""
+
+    def __init__(self, channel: Channel, last: Position | None) -> None:
+        self._channel = channel
+        self._epoch, self._end = last if last is not None else (channel.state.epoch, 0)
+        self.is_done = False
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the reader knows more than the edge."""
+        return (self._epoch, self._end) > self._channel.position
+
+    def take(self) -> bytes:
+        """All that is new for the reader, in one piece."""
+        channel, parts = self._channel, []
+        if self._epoch < channel.state.epoch:
+            parts.append(frames.reset(channel.state.epoch))
+            self._epoch, self._end = channel.state.epoch, 0
+        if self._epoch == channel.state.epoch:
+            new = bisect_right(channel.frames, self._end, key=_end_of)
+            for frame in islice(channel.frames, new, None):
+                is_whole = frame.start >= self._end
+                parts.append(frame.data if is_whole else frames.cut(frame, self._epoch, self._end))
+                self._end = frame.end
+        if channel.closing is not None:
+            parts.append(channel.closing)
+            self.is_done = True
+        return b"".join(parts)
+
+
+def _is_beyond(state: FoldState, record: ChunkRecord) -> bool:
+    """Whether a record that does not count tells that earlier ones were missed."""
+    if not isinstance(record, CompletionChunk):
+        return False
+    if record.attempt != state.attempt:
+        return record.attempt > state.attempt
+    return (record.epoch, record.start) > (state.epoch, state.end)

@@ -1,0 +1,71 @@
+"""Cursors of lists: opaque to clients, and good for one kind of list only."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import orjson
+from fastapi import Query
+
+from schemas.errors import Reject
+
+DEFAULT_LIMIT, MAX_LIMIT = 50, 200
+
+Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
+Limit = Annotated[int, Query(description=f"Items per page, at most {MAX_LIMIT}; what is outside is clamped.")]
+
+
+def clamped(limit: int) -> int:
+    """A limit that every list can take."""
+    return max(1, min(limit, MAX_LIMIT))
+
+
+def encode_cursor(kind: str, *values: object) -> str:
+    """The cursor after an item that stands at `values`."""
+    return base64.urlsafe_b64encode(orjson.dumps([kind, *values], default=str)).decode().rstrip("=")
+
+
+def decode_cursor(kind: str, text: str) -> list[object]:
+    """The values. Raises: Reject 400 for what is no cursor of this list."""
+    try:
+        raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        found = orjson.loads(raw)
+    except (ValueError, binascii.Error):
+        raise invalid_cursor() from None
+    if not isinstance(found, list) or not found or found[0] != kind:
+        raise invalid_cursor()
+    return found[1:]
+
+
+def invalid_cursor() -> Reject:
+    """What was given is no cursor of this list."""
+    return Reject("invalid_cursor", 400, "this is not a next_cursor of this list", field="cursor")
+
+
+def after_time(kind: str, text: str | None) -> tuple[datetime, UUID] | None:
+    """The time and id after which a page of a list by time begins. Raises: Reject 400."""
+    if text is None:
+        return None
+    values = decode_cursor(kind, text)
+    try:
+        at, id_ = values
+        found = datetime.fromisoformat(str(at)), UUID(str(id_))
+    except ValueError:
+        raise invalid_cursor() from None
+    if found[0].tzinfo is None:
+        raise invalid_cursor()
+    return found
+
+
+def after_position(kind: str, text: str | None) -> int:
+    """The position after which a page of a numbered list begins; -1 for the first page. Raises: Reject 400."""
+    if text is None:
+        return -1
+    values = decode_cursor(kind, text)
+    if len(values) != 1 or not isinstance(values[0], int) or not 0 <= values[0] < 2**31 - 1:
+        raise invalid_cursor()
+    return values[0]

@@ -1,0 +1,103 @@
+"""This edge's tail of the events: hands each event to those who wait for it, and decodes no other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from schemas.envelope import Envelope, decode
+from schemas.errors import DeadLetter
+from schemas.topics import BY_NAME, CHAT_EVENTS, KNOWLEDGE_EVENTS
+from storage.log.tail import Records, Tail, TopicPartition
+
+logger = logging.getLogger(__name__)
+
+MAX_UNREAD = 1_000
+
+OnRaw = Callable[[dict[str, bytes], bytes], None]
+
+
+class Heard:
+    """The events of one cause or subject, from the moment of listening on, in log order."""
+
+    def __init__(self) -> None:
+        self._unread: deque[Envelope] = deque(maxlen=MAX_UNREAD)
+        self._waiting: asyncio.Future[None] | None = None
+
+    def put(self, event: Envelope) -> None:
+        """Hands over one more event; the oldest unread is dropped when nobody reads for long."""
+        self._unread.append(event)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def next(self, *, timeout_s: float | None) -> Envelope | None:
+        """The next event, or None if none came in time."""
+        if not self._unread:
+            if timeout_s is not None and timeout_s <= 0:
+                return None
+            waiting = self._waiting = asyncio.get_running_loop().create_future()
+            await asyncio.wait([waiting], timeout=timeout_s)
+        return self._unread.popleft() if self._unread else None
+
+
+class EventTail:
+    """Chat and knowledge events, by what caused them and by what they are about."""
+
+    def __init__(self, bootstrap: str, *, client_id: str) -> None:
+        self.tail = Tail(
+            bootstrap, [CHAT_EVENTS, KNOWLEDGE_EVENTS], self._on_records, client_id=client_id, max_wait_ms=100
+        )
+        self._by_cause: dict[bytes, list[Heard]] = {}
+        self._by_subject: dict[bytes, list[Heard]] = {}
+        self._on_type: dict[bytes, OnRaw] = {}
+
+    def on_type(self, ce_type: str, hear: OnRaw) -> None:
+        """Every event of a type goes to `hear`, raw: its headers and its value. It must not block or fail."""
+        self._on_type[ce_type.encode()] = hear
+
+    @contextmanager
+    def caused_by(self, command_id: object) -> Iterator[Heard]:
+        """Listens, while the block runs, for what follows from a command."""
+        with _listening(self._by_cause, str(command_id).encode()) as heard:
+            yield heard
+
+    @contextmanager
+    def about(self, subject: object) -> Iterator[Heard]:
+        """Listens, while the block runs, for what happens to a session or document."""
+        with _listening(self._by_subject, str(subject).encode()) as heard:
+            yield heard
+
+    def _on_records(self, partition: TopicPartition, records: Records) -> None:
+        for record in records:
+            headers: dict[str, bytes] = dict(record.headers)
+            listeners = [
+                *self._by_cause.get(headers.get("ce_causationid", b""), ()),
+                *self._by_subject.get(headers.get("ce_subject", b""), ()),
+            ]
+            on_type = self._on_type.get(headers.get("ce_type", b""))
+            if on_type is not None and record.value:
+                on_type(headers, record.value)
+            if not listeners:
+                continue
+            try:
+                event = decode(BY_NAME[partition.topic], record.headers, record.value)
+            except DeadLetter as error:
+                logger.warning("%s/%s/%s: %s", partition.topic, partition.partition, record.offset, error)
+                continue
+            for heard in listeners:
+                heard.put(event)
+
+
+@contextmanager
+def _listening(registry: dict[bytes, list[Heard]], key: bytes) -> Iterator[Heard]:
+    heard = Heard()
+    registry.setdefault(key, []).append(heard)
+    try:
+        yield heard
+    finally:
+        registry[key].remove(heard)
+        if not registry[key]:
+            del registry[key]

@@ -1,0 +1,1 @@
+"""A client of Ragline's HTTP API, as the command line uses it."""

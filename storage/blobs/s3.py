@@ -1,0 +1,228 @@
+"""Blobs in a bucket of S3, or of a store that speaks its protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aioboto3
+import aiohttp
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from schemas.errors import Retry
+from storage.blobs.keys import checked_folder, checked_key, checked_start
+from storage.ports import BlobNotFound, StoredBlob
+
+PIECE_BYTES = 1 << 20
+PART_BYTES = 16 << 20
+"""S3 takes 10,000 parts of at least 5 MiB: blobs up to 156 GiB."""
+
+_AWAY = (ClientError, BotoCoreError, aiohttp.ClientError, OSError, asyncio.TimeoutError)
+_ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
+_BEYOND_THE_END = frozenset({"416", "InvalidRange"})
+
+
+class S3BlobStore:
+    """`BlobStore` in a bucket, below `prefix`. Credentials come from where boto3 looks for them.
+
+    Checksums beyond those that the protocol demands are neither sent nor asked for: most compatible stores lack them.
+    """
+
+    def __init__(
+        self, *, bucket: str, prefix: str = "", endpoint_url: str | None = None, region: str | None = None
+    ) -> None:
+        self._bucket = bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._endpoint_url = endpoint_url
+        self._region = region
+        self._open = contextlib.AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._client: Any = None
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> StoredBlob:
+        """See the port; up to one part in one request, else as a multipart upload."""
+        name = self._name(key)
+        digest = hashlib.sha256()
+        size_bytes = 0
+        part = bytearray()
+        upload: _Multipart | None = None
+        client = await self._connected()
+        try:
+            async for chunk in chunks:
+                digest.update(chunk)
+                size_bytes += len(chunk)
+                part += chunk
+                while len(part) >= PART_BYTES:
+                    upload = upload or await self._begin(client, name)
+                    await upload.send(bytes(part[:PART_BYTES]))
+                    del part[:PART_BYTES]
+            if upload is None:
+                with self._failures(key):
+                    await client.put_object(Bucket=self._bucket, Key=name, Body=bytes(part))
+            else:
+                if part:
+                    await upload.send(bytes(part))
+                await upload.complete()
+        except BaseException:
+            if upload is not None:
+                await asyncio.shield(upload.abort())
+            raise
+        return StoredBlob(key=key, size_bytes=size_bytes, sha256=digest.hexdigest())
+
+    async def put_bytes(self, key: str, data: bytes) -> StoredBlob:
+        """See the port."""
+
+        async def once() -> AsyncIterator[bytes]:
+            yield data
+
+        return await self.put(key, once())
+
+    async def read(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """See the port."""
+        if end is not None and end <= start:
+            await self.size(key)
+            return
+        client = await self._connected()
+        wanted = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+        with self._failures(key):
+            try:
+                answer = await client.get_object(Bucket=self._bucket, Key=self._name(key), **wanted)
+            except ClientError as error:
+                if _code(error) in _BEYOND_THE_END:
+                    return
+                raise
+        async with answer["Body"] as body:
+            while True:
+                with self._failures(key):
+                    piece = await body.read(PIECE_BYTES)
+                if not piece:
+                    return
+                yield piece
+
+    async def read_bytes(self, key: str) -> bytes:
+        """See the port."""
+        return b"".join([piece async for piece in self.read(key)])
+
+    async def size(self, key: str) -> int:
+        """See the port."""
+        client = await self._connected()
+        with self._failures(key):
+            head = await client.head_object(Bucket=self._bucket, Key=self._name(key))
+        return int(head["ContentLength"])
+
+    async def delete(self, key: str) -> None:
+        """See the port."""
+        client = await self._connected()
+        with contextlib.suppress(BlobNotFound), self._failures(key):
+            await client.delete_object(Bucket=self._bucket, Key=self._name(key))
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """See the port."""
+        client = await self._connected()
+        n_removed = 0
+        async for names in self._pages(checked_folder(prefix)):
+            with self._failures(prefix):
+                answer = await client.delete_objects(
+                    Bucket=self._bucket, Delete={"Objects": [{"Key": name} for name in names], "Quiet": True}
+                )
+            if errors := answer.get("Errors"):
+                raise Retry(f'{len(errors)} blobs below "{prefix}" could not be deleted: {errors[0].get("Message")}')
+            n_removed += len(names)
+        return n_removed
+
+    async def list_keys(self, prefix: str) -> AsyncIterator[str]:
+        """See the port."""
+        async for names in self._pages(checked_start(prefix)):
+            for name in names:
+                yield name.removeprefix(self._prefix)
+
+    async def close(self) -> None:
+        """See the port."""
+        self._client = None
+        await self._open.aclose()
+
+    async def _pages(self, prefix: str) -> AsyncIterator[list[str]]:
+        """Names of the bucket's objects, at most 1,000 a page."""
+        client = await self._connected()
+        token: dict[str, str] = {}
+        while True:
+            with self._failures(prefix):
+                page = await client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + prefix, **token)
+            if names := [entry["Key"] for entry in page.get("Contents", ())]:
+                yield names
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    async def _begin(self, client: Any, name: str) -> _Multipart:
+        with self._failures(name):
+            answer = await client.create_multipart_upload(Bucket=self._bucket, Key=name)
+        return _Multipart(client, {"Bucket": self._bucket, "Key": name, "UploadId": answer["UploadId"]})
+
+    def _name(self, key: str) -> str:
+        return self._prefix + checked_key(key)
+
+    def _failures(self, key: str) -> _Failures:
+        return _Failures(f'"{key}" in bucket {self._bucket}')
+
+    async def _connected(self) -> Any:
+        async with self._opening:
+            if self._client is None:
+                config = Config(
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                    retries={"mode": "standard", "max_attempts": 3},
+                    max_pool_connections=50,
+                )
+                client = aioboto3.Session().client(
+                    "s3", endpoint_url=self._endpoint_url, region_name=self._region, config=config
+                )
+                with self._failures(""):
+                    self._client = await self._open.enter_async_context(client)
+            return self._client
+
+
+class _Multipart:
+    """An upload in parts; nothing is readable before it is complete."""
+
+    def __init__(self, client: Any, upload: dict[str, str]) -> None:
+        self._client = client
+        self._upload = upload
+        self._parts: list[dict[str, object]] = []
+        self._failures = _Failures(f'"{upload["Key"]}" in bucket {upload["Bucket"]}')
+
+    async def send(self, data: bytes) -> None:
+        number = len(self._parts) + 1
+        with self._failures:
+            answer = await self._client.upload_part(**self._upload, PartNumber=number, Body=data)
+        self._parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+
+    async def complete(self) -> None:
+        with self._failures:
+            await self._client.complete_multipart_upload(**self._upload, MultipartUpload={"Parts": self._parts})
+
+    async def abort(self) -> None:
+        """Gives the parts back; a store that is away drops them by its life-cycle rule."""
+        with contextlib.suppress(*_AWAY):
+            await self._client.abort_multipart_upload(**self._upload)
+
+
+class _Failures(contextlib.AbstractContextManager[None]):
+    """Turns the client's errors into the port's."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, ClientError) and _code(error) in _ABSENT:
+            raise BlobNotFound(f"no blob stands at {self._what}") from error
+        if isinstance(error, _AWAY):
+            raise Retry(f"the blob store failed for {self._what}: {error}") from error
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
