@@ -263,12 +263,14 @@ class Attempt:
             error=error,
         )
         backoff_s = FIRST_BACKOFF_S
-        while self._interruption not in {"lost", "shutdown"}:
+        while True:
             try:
                 async with self._tools.database.transaction() as work:
                     records = await ending.settle(work, self.job, outcome, charges=charges or {})
             except Retry as retry:
                 logger.warning("completion %s: not settled yet: %s", self.job.id, retry)
+                if self._interruption in {"lost", "shutdown"}:
+                    return
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(2.0, backoff_s * 2)
                 continue

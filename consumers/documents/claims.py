@@ -29,7 +29,8 @@ class LeaseLost(Exception):  # noqa: N818 - reads as the fact it is
 class Claim:
     """A version and the attempt under which this process learns it.
 
-    `barren_attempts` counts this one and those before it since the last progress.
+    `barren_attempts` counts this one and those before it since the last progress; `age_s` is how long ago the
+    first attempt began.
     """
 
     document_id: UUID
@@ -49,10 +50,11 @@ class Claim:
     requested_by: UUID
     correlation_id: UUID
     traceparent: str | None
+    age_s: float
 
     @property
     def fence(self) -> tuple[UUID, int, int]:
-        """The arguments of `FENCE`."""
+        """The arguments of `FENCE`; also names this attempt among all."""
         return self.document_id, self.version, self.attempt
 
     @property
@@ -80,9 +82,14 @@ class Claim:
         )
 
 
+def tenant_prefix(tenant_id: UUID) -> str:
+    """Where every blob of a tenant lies."""
+    return f"tenants/{tenant_id}/"
+
+
 def document_prefix(tenant_id: UUID, document_id: UUID) -> str:
     """Where every blob of a document lies."""
-    return f"tenants/{tenant_id}/documents/{document_id}/"
+    return f"{tenant_prefix(tenant_id)}documents/{document_id}/"
 
 
 async def claim(work: UnitOfWork, *, owner: str, lease_s: float, small_only: bool) -> Claim | None:
@@ -107,7 +114,7 @@ async def claim(work: UnitOfWork, *, owner: str, lease_s: float, small_only: boo
         " WHERE (v.document_id, v.version) = (next.document_id, next.version) AND d.id = v.document_id"
         " RETURNING v.document_id, v.version, v.attempt, v.barren_attempts, v.tenant_id, v.user_id, v.status, d.name,"
         " d.type, v.blob_key, v.sha256, v.size_bytes, v.media_type, v.embedding_model, v.requested_by,"
-        " v.correlation_id, v.traceparent",
+        " v.correlation_id, v.traceparent, extract(epoch FROM now() - v.started_at)::float8 AS age_s",
         owner,
         lease_s,
         small_only,
@@ -136,15 +143,15 @@ async def renew(database: Database, claims: Sequence[Claim], *, lease_s: float) 
             " renewed AS (UPDATE document_versions v SET lease_until = now() + make_interval(secs => $4) FROM held"
             "  WHERE (v.document_id, v.version, v.attempt) = (held.document_id, held.version, held.attempt)"
             "  AND v.status IN ('parsing', 'embedding'))"
-            " SELECT document_id, version FROM held JOIN document_versions v USING (document_id, version)"
+            " SELECT document_id, version, held.attempt FROM held JOIN document_versions v USING (document_id, version)"
             " WHERE v.attempt <> held.attempt OR v.status = 'deleted'",
             [held.document_id for held in claims],
             [held.version for held in claims],
             [held.attempt for held in claims],
             lease_s,
         )
-    lost = {(row["document_id"], row["version"]) for row in rows}
-    return [held for held in claims if (held.document_id, held.version) in lost]
+    lost = {(row["document_id"], row["version"], row["attempt"]) for row in rows}
+    return [held for held in claims if held.fence in lost]
 
 
 async def hand_over(database: Database, held: Claim, *, after_s: float, is_barren: bool) -> None:

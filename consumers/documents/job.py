@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from consumers.documents.checkpoints import Checkpoints
-from consumers.documents.claims import Claim, LeaseLost
+from consumers.documents.claims import Claim, LeaseLost, tenant_prefix
+from consumers.documents.downloads import temporary_folder
 from consumers.documents.parse.document import ParseFailed
 from consumers.documents.reading import Read
 from providers.ports import Embedder, ProviderError
@@ -24,6 +24,9 @@ from schemas.errors import Retry
 from storage.ports import BlobNotFound, BlobStore
 
 RETRY_S = 5.0
+LONGEST_RETRY_S = 60.0
+GIVE_UP_S = 24 * 3600.0
+"""What is away is waited for so long after the first attempt; then the document says so."""
 TURN_S = 10.0
 """A document that is embedded for so long gives way at its next checkpoint, if others wait."""
 BATCH_SIZE = 128
@@ -82,21 +85,26 @@ class Job:
                 await self._learn(claim)
             except _Failed as failed:
                 await self._checkpoints.failed(claim, failed.code, failed.message)
+            except Retry as retry:
+                if claim.age_s < GIVE_UP_S:
+                    raise
+                message = f"It could not be learnt within {GIVE_UP_S / 3600:g} h, the last time because of: {retry}."
+                await self._checkpoints.failed(claim, "unavailable", message)
         except _GivesWay:
             return Release()
         except LeaseLost:
             await self._leave_nothing(claim)
             return Release()
         except Retry as retry:
-            return Release(after_s=retry.after_s or RETRY_S)
+            backoff_s = min(LONGEST_RETRY_S, max(RETRY_S, claim.age_s / 20))
+            return Release(after_s=retry.after_s or backoff_s)
         return None
 
     async def _learn(self, claim: Claim) -> None:
         if claim.barren_attempts > self._max_attempts:
             raise _Failed(
                 "attempts_exhausted",
-                f"{self._max_attempts} attempts to learn this file ended without progress; the last ones may have"
-                " crashed the worker",
+                f"{self._max_attempts} attempts to read this file ended without progress; it may crash what reads it.",
             )
         if claim.status == "parsing":
             await self._parse(claim)
@@ -155,12 +163,14 @@ class Job:
         except ProviderError as error:
             if error.retryable:
                 raise Retry(error.detail, after_s=error.retry_after_s) from error
-            raise _Failed("embedding_failed", f"its passages could not be embedded: {error.detail}") from error
+            raise _Failed("embedding_failed", f"Its passages could not be embedded: {error.detail}") from error
 
     @asynccontextmanager
     async def _downloaded(self, claim: Claim) -> AsyncIterator[Path]:
         """The version's bytes as a file of their own, checked against their hash; gone after the block."""
-        with tempfile.TemporaryDirectory(prefix="ragline-document-") as folder:
+        if not claim.blob_key.startswith(tenant_prefix(claim.tenant_id)):
+            raise _Failed("blob_missing", "Its bytes are not among those of its tenant; upload it again.")
+        with temporary_folder() as folder:
             path = Path(folder) / "original"
             hashed = hashlib.sha256()
             try:
@@ -169,9 +179,9 @@ class Job:
                         hashed.update(piece)
                         await asyncio.to_thread(file.write, piece)
             except BlobNotFound:
-                raise _Failed("blob_missing", "its bytes are gone from the blob store; upload it again") from None
+                raise _Failed("blob_missing", "Its bytes are gone from the blob store; upload it again.") from None
             if hashed.hexdigest() != claim.sha256:
-                raise _Failed("blob_corrupt", "its bytes are not the ones that were uploaded; upload it again")
+                raise _Failed("blob_corrupt", "Its bytes are not the ones that were uploaded; upload it again.")
             yield path
 
     async def _leave_nothing(self, claim: Claim) -> None:

@@ -71,10 +71,10 @@ async def _reason_to_end(
     if n_dead:
         return (
             f"{n_dead} of its batches could not be put into the index; they are kept as dead letters,"
-            " and the operators can see why"
+            " and the operators can see why."
         )
     if version["quiet_s"] > lost_after_s:
-        return f"{len(batches)} of its batches were not indexed within {lost_after_s / 3600:g} h; upload it again"
+        return f"{len(batches)} of its batches were not indexed within {lost_after_s / 3600:g} h; upload it again."
     if version["quiet_s"] > again_after_s:
         await work.execute(
             "UPDATE outbox SET published_at = NULL WHERE id = ANY($1::uuid[])"

@@ -132,13 +132,14 @@ class _Splitter:
         self._page = page
         stays_whole = block.kind in ("table", "code", "list")
         left = self._max if stays_whole or self._path is not None else self._max - self._n_tokens
-        n_tokens = self._count(start, end)
+        n_tokens = self._count(start, end, self._max)
         if block.kind == "heading":
             self._add_heading(block, start, end)
-        elif n_tokens is not None and n_tokens < left:
+        elif n_tokens is not None and n_tokens <= left:
             self._pack(_Unit(start, end, n_tokens, stays_whole))
         else:
-            for unit in self._pieces(start, end, _BREAKS[block.kind]):
+            most = min(self._target, left if left >= self._target // 2 else self._max)
+            for unit in self._pieces(start, end, _BREAKS[block.kind], most):
                 self._pack(unit)
 
     def flush(self) -> None:
@@ -157,7 +158,7 @@ class _Splitter:
         title = " ".join(_HEADING_MARKS.sub("", self._text[start : min(end, start + _MAX_HEADING)]).split())
         if title and len(self._headings) < _MAX_DEPTH:
             self._headings.append((block.level, title))
-        for unit in self._pieces(start, end, _BREAKS["heading"]):
+        for unit in self._pieces(start, end, _BREAKS["heading"], self._target):
             if self._open and self._n_tokens + unit.n_tokens >= self._target:
                 self.flush()
             self._append(unit)
@@ -196,28 +197,28 @@ class _Splitter:
     def _titles(self) -> tuple[str, ...]:
         return tuple(title for _, title in self._headings)
 
-    def _pieces(self, start: int, end: int, breaks: tuple[re.Pattern[str], ...]) -> Iterator[_Unit]:
-        """Units that cover `[start, end)`: cut where the first pattern matches, pieces too long by the next ones."""
+    def _pieces(self, start: int, end: int, breaks: Sequence[re.Pattern[str]], most: int) -> Iterator[_Unit]:
+        """Units that cover `[start, end)`: cut where the first pattern matches, pieces over `most` by the next ones."""
         start, end = self._trimmed(start, end)
         if start == end:
             return
-        n_tokens = self._count(start, end)
+        n_tokens = self._count(start, end, most)
         if n_tokens is not None:
             yield _Unit(start, end, n_tokens)
         elif not breaks:
-            yield from self._cut(start, end)
+            yield from self._cut(start, end, max(most, 1))
         else:
             position = start
             for match in breaks[0].finditer(self._text, start, end):
-                yield from self._pieces(position, match.end(), breaks[1:])
+                yield from self._pieces(position, match.end(), breaks[1:], most)
                 position = match.end()
-            yield from self._pieces(position, end, breaks[1:])
+            yield from self._pieces(position, end, breaks[1:], most)
 
-    def _cut(self, start: int, end: int) -> Iterator[_Unit]:
+    def _cut(self, start: int, end: int, most: int) -> Iterator[_Unit]:
         """Units out of text without breaks, at spaces where there are some."""
         while start < end:
             window = self._text[start : min(end, start + self._max * _CHARACTERS_A_TOKEN)]
-            size = max(1, len(self._counter.truncate(window, self._target)))
+            size = max(1, len(self._counter.truncate(window, most)))
             if start + size < end:
                 size = _softened(self._text, start, size)
             first, last = self._trimmed(start, start + size)
@@ -225,12 +226,12 @@ class _Splitter:
                 yield _Unit(first, last, self._counter.count(self._text[first:last]))
             start += size
 
-    def _count(self, start: int, end: int) -> int | None:
-        """Tokens of a span, None if it is too long for a passage."""
+    def _count(self, start: int, end: int, most: int) -> int | None:
+        """Tokens of a span, None if they are more than `most`."""
         if end - start > self._max * _CHARACTERS_A_TOKEN:
             return None
         n_tokens = self._counter.count(self._text[start:end])
-        return n_tokens if n_tokens <= self._max else None
+        return n_tokens if n_tokens <= most else None
 
     def _trimmed(self, start: int, end: int) -> tuple[int, int]:
         """The span without whitespace at its edges; empty if there is nothing else."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from consumers.documents.claims import document_prefix
+import contextlib
+
+from consumers.documents.claims import document_prefix, tenant_prefix
 from consumers.index.table_locks import lock_tables
 from storage.ports import BlobStore, VectorIndex
 from storage.postgres.unit_of_work import Database
@@ -47,7 +49,9 @@ async def _purge_some(database: Database, blobs: BlobStore, vectors: VectorIndex
         for table, document_ids in tables.items():
             await vectors.delete_documents(table, sorted(document_ids))
         for row in versions:
-            await blobs.delete(row["blob_key"])
+            if row["blob_key"].startswith(tenant_prefix(row["tenant_id"])):
+                with contextlib.suppress(ValueError):  # no store takes such a key, so nothing stands there
+                    await blobs.delete(row["blob_key"])
         for row in documents:
             await blobs.delete_prefix(document_prefix(row["tenant_id"], row["id"]))
         await work.execute("UPDATE documents SET purged_at = now() WHERE id = ANY($1::uuid[])", ids)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from consumers.documents.checkpoints import Checkpoints
 from consumers.documents.claims import Claim, claim, hand_over, renew
+from consumers.documents.downloads import remove_stale
 from consumers.documents.job import BATCH_SIZE, RETRY_S, Job, Release
 from consumers.documents.overdue import settle_overdue
 from consumers.documents.purge import purge_deleted
@@ -77,7 +78,7 @@ class DocumentJobs:
             batch_size=batch_size,
         )
         self._on_fail: OnFail | None = None
-        self._held: dict[tuple[UUID, int], _Held] = {}
+        self._held: dict[tuple[UUID, int, int], _Held] = {}
         self._turn = asyncio.Event()
         self._deleted = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
@@ -85,8 +86,8 @@ class DocumentJobs:
 
     async def start(self, on_fail: OnFail) -> None:
         """Begins to claim. `on_fail` hears of a bug that ends a loop; a job's own errors end the job only."""
-
         self._on_fail = on_fail
+        await asyncio.to_thread(remove_stale)
         loops = (
             ("claims", self._repeat(self._claim_free_slots, self._turn, self._sweep_s)),
             ("leases", self._repeat(self._renew, None, min(1.0, self._lease_s / 4))),
@@ -146,7 +147,7 @@ class DocumentJobs:
                 return
             task = asyncio.create_task(self._run(claimed), name=f"document {claimed.document_id}")
             task.add_done_callback(self._ended)
-            self._held[claimed.document_id, claimed.version] = _Held(claimed, task)
+            self._held[claimed.fence] = _Held(claimed, task)
 
     async def _run(self, claimed: Claim) -> None:
         """One attempt; whatever comes out of it, the slot is free again after."""
@@ -161,7 +162,7 @@ class DocumentJobs:
         finally:
             if release is not None:
                 await self._let_go(claimed, release)
-            del self._held[claimed.document_id, claimed.version]
+            del self._held[claimed.fence]
             self._wake()
 
     async def _let_go(self, claimed: Claim, release: Release) -> None:
@@ -175,9 +176,8 @@ class DocumentJobs:
         if self._held:
             claims = [held.claim for held in self._held.values()]
             for lost in await renew(self._database, claims, lease_s=self._lease_s):
-                held = self._held.get((lost.document_id, lost.version))
-                if held is not None and held.claim.attempt == lost.attempt:
-                    held.task.cancel()
+                if lost.fence in self._held:
+                    self._held[lost.fence].task.cancel()
 
     async def _purge(self) -> None:
         await purge_deleted(self._database, self._blobs, self._vectors)

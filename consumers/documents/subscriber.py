@@ -24,7 +24,7 @@ def topic_of(_: Body) -> Topic:
 
 def documents() -> Subscription:
     """The subscription of group `documents` to the knowledge commands."""
-    rules: Deciding[Library] = Deciding(
+    rules = Deciding[Library](
         source="documents",
         key_of=tenant_of,
         load=load,

@@ -120,13 +120,13 @@ class IndexWriter:
             data = await self._blobs.read_bytes(body.blob_key)
             vectors: Vectors = np.load(io.BytesIO(data), allow_pickle=False)
         except BlobNotFound:
-            return _UnusableBatch(f"the vectors of {name} are gone from the blob store; upload the document again")
+            return _UnusableBatch(f"The vectors of {name} are gone from the blob store; upload the document again.")
         except (ValueError, EOFError, OSError) as error:
-            return _UnusableBatch(f"the vectors of {name} cannot be read ({error}); upload the document again")
+            return _UnusableBatch(f"The vectors of {name} cannot be read ({error}); upload the document again.")
         if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(rows):
             return _UnusableBatch(
-                f"the vectors of {name} are {vectors.shape} {vectors.dtype} for {len(rows)} passages;"
-                " upload the document again"
+                f"The vectors of {name} are {vectors.shape} {vectors.dtype} for {len(rows)} passages;"
+                " upload the document again."
             )
         return vectors
 

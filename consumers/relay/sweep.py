@@ -9,7 +9,7 @@ from schemas.errors import Retry
 from storage.log.producer import LogProducer
 from storage.postgres import outbox
 from storage.postgres.leases import single_active
-from storage.postgres.unit_of_work import Database
+from storage.postgres.unit_of_work import AWAY, Database
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,6 @@ async def relay_forever(database: Database, producer: LogProducer, *, interval_s
                     if n_published < BATCH:
                         await connection.fetchval("SELECT 1", timeout=5)
                         await asyncio.sleep(interval_s)
-        except Retry as retry:
-            logger.warning("relay: %s", retry)
+        except (Retry, *AWAY) as away:
+            logger.warning("relay: %s", away)
             await asyncio.sleep(interval_s)

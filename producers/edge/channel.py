@@ -72,7 +72,7 @@ class Channel:
         return Position(self.state.epoch, self.state.end)
 
     def read(self, record: ChunkRecord) -> None:
-        """Folds the next record. Sets `is_short` if the stream ended elsewhere than here, `has_gap` if some is missing."""
+        """Folds the next record. `is_short`: the stream ended elsewhere than here; `has_gap`: records are missing."""
         if self.closing is not None or self.is_short:
             return
         before = self.state

@@ -12,7 +12,7 @@ from producers.edge.effects import Effect, Effects, Identity
 from producers.edge.event_tail import EventTail, Heard
 from producers.edge.problems import not_found
 from producers.edge.reads.bounded import Reads
-from producers.edge.reads.completions import completion_by_id, session_of_completion
+from producers.edge.reads.completions import TERMINAL, completion_by_id, session_of_completion
 from producers.edge.requests import path_id, preference
 from producers.edge.responses import json_response
 from schemas.commands import CancelCompletion
@@ -79,8 +79,11 @@ class CompletionRoutes:
         with self._effects.listening(command) as effect, self._events.about(session_id) as session:
             await self._effects.publish(CHAT_COMMANDS, command)
             status = await _decided(effect, id_, until)
-            if status == "cancelling":
-                status = await _ended(session, id_, until) or status
+            if status == "cancelling" and wanted.wait_s > 0:
+                # It may have ended already: then its event has passed, or is an answer to an earlier request.
+                known = await self._reads(who.tenant_id, lambda work: completion_by_id(work, who, id_))
+                is_over = known is not None and known.status in TERMINAL
+                status = known.status if known and is_over else await _ended(session, id_, until) or status
         state = CompletionState(id=id_, status=status or "accepted")
         is_over = status not in {None, "cancelling"}
         return json_response(state, 200 if is_over else 202, preference_applied=wanted.applied)

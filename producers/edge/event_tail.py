@@ -26,10 +26,13 @@ class Heard:
     def __init__(self) -> None:
         self._unread: deque[Envelope] = deque(maxlen=MAX_UNREAD)
         self._waiting: asyncio.Future[None] | None = None
+        self.on_event: Callable[[], None] | None = None
 
     def put(self, event: Envelope) -> None:
         """Hands over one more event; the oldest unread is dropped when nobody reads for long."""
         self._unread.append(event)
+        if self.on_event is not None:
+            self.on_event()
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 

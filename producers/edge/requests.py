@@ -41,7 +41,7 @@ def preference(headers: Mapping[bytes, bytes], default_wait_s: float) -> Prefere
     raw = headers.get(b"prefer")
     if raw is None:
         return Preference(default_wait_s)
-    found = {}
+    found: dict[str, str | None] = {}
     for part in raw.decode("latin-1").split(","):
         match = _PREFERENCE.fullmatch(part)
         if match:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
@@ -35,7 +35,7 @@ class SessionRoutes:
 
     def add_to(self, router: APIRouter) -> None:
         """Declares the routes."""
-        accepted = {202: {"model": Accepted}}
+        accepted: dict[int | str, dict[str, Any]] = {202: {"model": Accepted}}
         add = router.add_api_route
         add(
             "/sessions",

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from producers.edge import frames
 from producers.edge.asgi import Disconnected, RawHeaders, Receive, Send
+
+logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 15.0
 HEADERS: RawHeaders = [
@@ -137,6 +140,12 @@ class OpenStreams:
                 except EdgeStopping:
                     text = "this edge stops; connect again with Last-Event-ID"
                     await stream.write(frames.failure("edge_stopping", text))
+                except (Disconnected, asyncio.CancelledError):
+                    raise
+                except Exception:
+                    logger.exception("an event stream failed")
+                    text = "the edge failed; connect again with Last-Event-ID"
+                    await stream.write(frames.failure("internal_error", text))
         finally:
             self._streams.discard(stream)
             watch.cancel()

@@ -80,7 +80,13 @@ def _as_json(answer: Answer) -> str:
         {
             "answer": answer.text,
             "citations": [
-                {"document_id": str(c.document_id), "document": c.document, "page": c.page, "quote": c.quote}
+                {
+                    "marker": c.marker,
+                    "document_id": str(c.document_id),
+                    "document": c.document,
+                    "page": c.page,
+                    "quote": c.quote,
+                }
                 for c in answer.citations
             ],
             "session_id": str(answer.session_id),
@@ -100,15 +106,15 @@ def _show_citations(answer: Answer) -> None:
     from rich.text import Text
 
     console = Console(highlight=False)
-    console.print()
-    for number, citation in enumerate(answer.citations, start=1):
+    console.print("\n")
+    for citation in answer.citations:
         page = f", page {citation.page}" if citation.page is not None else ""
-        head = Text.assemble((f"[{number}] ", "cyan"), (f"{citation.document}{page}", "bold"))
+        head = Text.assemble((f"[{citation.marker}] ", "cyan"), (f"{citation.document}{page}", "bold"))
         quote = Text(" ".join(citation.quote.split()), style="dim")
         console.print(head, soft_wrap=True)
-        console.print(
-            Padding(quote, (0, 0, 0, 4)) if console.is_terminal else Text("    ") + quote,
-            soft_wrap=not console.is_terminal,
-        )
+        if console.is_terminal:
+            console.print(Padding(quote, (0, 0, 0, 4)))
+        else:
+            console.print("    ", quote, sep="", soft_wrap=True)
     said = [f"model {answer.model}"] if answer.model else []
     console.print(Text(" · ".join([*said, f"session {answer.session_id}"]), style="dim"), soft_wrap=True)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ragline.client.connection import Connection
 from ragline.client.errors import CutError, RefusedError
 from ragline.client.sse import SseEvent
+from retrieval.markers import markers
 from schemas.events import Citation, TokenUsage
 from schemas.http import CompletionView, DocumentView
 
@@ -46,8 +47,9 @@ class Restarted:
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
-    """A citation with the name of its document."""
+    """A citation with the name of its document and the number that the text gives it."""
 
+    marker: int
     document_id: UUID
     document: str
     page: int | None
@@ -110,19 +112,32 @@ async def _answer(connection: Connection, session_id: UUID, completion_id: UUID)
         completion_id=completion_id,
         status=done.status,
         text=done.content,
-        citations=await _quoted(connection, done.citations),
+        citations=await _quoted(connection, done.content, done.citations),
         model=done.model,
         usage=done.usage,
         error=done.error.message if done.error is not None else None,
     )
 
 
-async def _quoted(connection: Connection, citations: list[Citation]) -> list[Quoted]:
+async def _quoted(connection: Connection, text: str, citations: list[Citation]) -> list[Quoted]:
     names: dict[UUID, str] = {}
     for citation in citations:
         if citation.document_id not in names:
             names[citation.document_id] = await _name(connection, citation.document_id)
-    return [Quoted(c.document_id, names[c.document_id], c.page, c.quote) for c in citations]
+    numbers = numbers_of(text, len(citations))
+    return [
+        Quoted(number, c.document_id, names[c.document_id], c.page, c.quote)
+        for number, c in zip(numbers, citations, strict=True)
+    ]
+
+
+def numbers_of(text: str, n_citations: int) -> list[int]:
+    """The numbers by which the text calls its citations: they stand in the order of first mention.
+
+    1, 2, … where the text calls none of them so, or names others too.
+    """
+    mentioned = list(dict.fromkeys(number for marker in markers(text) for number in marker.numbers))
+    return mentioned if len(mentioned) == n_citations else list(range(1, n_citations + 1))
 
 
 async def _name(connection: Connection, document_id: UUID) -> str:

@@ -141,11 +141,11 @@ def _take(world: World, number: int, scenario: Scenario) -> Iterator[Step]:
     elif world.row.attempt != worker.attempt and mutation != "call_unfenced":
         ready = Worker()
     else:
-        opens_epoch = not scenario.prefill and view.state.end > 0 and not is_lost
+        opens_epoch = not is_lost and not scenario.prefill and view.state.end > 0
         ready = ready._replace(phase="calling", outcome="", opens_epoch=opens_epoch)
         broken = _call_fault(world, scenario, is_cancelling, is_lost)
-    if is_lost and ready.phase != "idle":
-        ready = _reopens(ready, view, scenario)
+    if is_lost and (ready.phase == "calling" or mutation != "lost_log_ends_in_the_old_epoch"):
+        ready = _reopens(ready, view, scenario) if ready.phase != "idle" else ready
     label = f"{name}: folds{' (the log is lost)' if is_lost else ''} to {view.text!r}, {ready.phase} {ready.outcome}"
     yield label, _with_worker(world, number, ready, broken=broken)
 
@@ -174,11 +174,13 @@ def _folded(world: World, worker: Worker, scenario: Scenario) -> View:
 def _reopens(worker: Worker, view: View, scenario: Scenario) -> Worker:
     """The log no longer reaches back to the base: a new epoch opens with the checkpoint's text, and its end.
 
-    Until that chunk is acked the worker's fold is nobody's truth and must not be checkpointed at an offset.
+    (A restart drops that text anyway: its chunk is empty.) Also where it only has to end: live readers may be ahead of
+    the checkpoint. Until that chunk is acked the worker's fold is nobody's truth and must not be checkpointed.
     """
     state = view.state
     epoch = _next_epoch(worker, view, scenario)
-    entry = chunk(worker.attempt, epoch, state.seq + 1, 0, view.text)
+    text = view.text if scenario.prefill or worker.phase == "ending" else ""
+    entry = chunk(worker.attempt, epoch, state.seq + 1, 0, text)
     if state.finished is None:
         return worker._replace(sent=_believes(view, entry), in_flight=(entry,), is_reopening=True)
     entries = (entry, finished(worker.attempt, epoch, state.end))

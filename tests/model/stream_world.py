@@ -36,6 +36,7 @@ Mutation: TypeAlias = Literal[
     "edge_sends_from_where_it_is",
     "gap_keeps_old_attempt",
     "lost_log_checkpoints_at_once",
+    "lost_log_ends_in_the_old_epoch",
 ]
 
 

@@ -53,6 +53,7 @@ BREAKS: dict[Mutation, Scenario] = {
     "edge_refuses_at_once": Scenario(n_connects=(2,), n_faults=0),
     "edge_sends_from_where_it_is": Scenario(n_connects=(2,), n_faults=0),
     "gap_keeps_old_attempt": _RETENTION,
+    "lost_log_ends_in_the_old_epoch": replace(_RETENTION, can_cancel=True),
     "lost_log_checkpoints_at_once": Scenario(
         has_retention=True, n_in_flight=1, n_chars=1, n_faults=2, n_connects=(), epoch_is_attempt=True
     ),

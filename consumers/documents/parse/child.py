@@ -10,7 +10,7 @@ import msgspec
 
 from consumers.documents.parse.document import ParseFailed
 from consumers.documents.parse.limits import bind
-from consumers.documents.parse.sandbox import ParseReply, ParseRequest
+from consumers.documents.parse.wire import ParseReply, ParseRequest
 
 
 def main(argument: str) -> int:

@@ -26,9 +26,9 @@ class Block:
 class ParsedDocument:
     """A document as text with structure. The text is not blank and has neither U+0000 nor lone surrogates.
 
-    Positions are code points. `pages[i]` is the span of page i + 1: spans are in order and disjoint, and
-    only whitespace lies outside them; formats without pages have none. `blocks` are in order and disjoint and lie within one page each; text that is in no block
-    is plain paragraphs.
+    Positions are code points. `pages[i]` is the span of page i + 1: spans are in order and disjoint, and only
+    whitespace lies outside them; formats without pages have none. `blocks` are in order and disjoint and lie
+    within one page each; text that is in no block is plain paragraphs.
     """
 
     text: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from lxml import etree, html
@@ -11,10 +12,13 @@ from consumers.documents.parse.document import ParsedDocument, ParseFailed, Pars
 from consumers.documents.parse.html_blocks import add_blocks
 
 MEDIA_TYPE = "text/html"
+_NO_LETTERS = re.compile(r"[\W_]+")
 _MAX_DEPTH = 200
 _MAX_ELEMENTS = 50_000
 _LEAST_SHARE = 0.3
 """A main text with less than this share of the page's text, navigation aside, has lost something."""
+_MOST_SHARE = 0.97
+"""With more than this there was nothing to leave out, and the page itself has the better structure."""
 _NOISE = (
     "//script|//style|//noscript|//template|//svg|//iframe"
     "|//sup[contains(concat(' ',@class,' '),' reference ')]|//span[contains(@class,'mw-editsection')]"
@@ -35,13 +39,18 @@ def parse_html(text: str, limits: ParseLimits) -> ParsedDocument:
     if body is None or not "".join(body.itertext()).strip():
         return whole
     main = _document(body, title, limits)
-    return main if len(main.text) >= _LEAST_SHARE * len(whole.text) else whole
+    share = _n_letters(main.text) / max(1, _n_letters(whole.text))
+    return main if _LEAST_SHARE <= share <= _MOST_SHARE else whole
 
 
 def _document(root: Any, title: str | None, limits: ParseLimits) -> ParsedDocument:
     builder = TextBuilder(max_characters=limits.max_characters)
     add_blocks(root, builder)
     return builder.finish(MEDIA_TYPE, title=title)
+
+
+def _n_letters(text: str) -> int:
+    return len(text) - sum(map(len, _NO_LETTERS.findall(text)))
 
 
 def _tree(text: str) -> Any:
@@ -54,8 +63,8 @@ def _tree(text: str) -> Any:
         if "empty" in str(error).lower():
             raise ParseFailed("empty_document", "The page holds no text.") from error
         raise ParseFailed("malformed_file", "The HTML is damaged and cannot be read.") from error
-    if root is None:
-        raise ParseFailed("empty_document", "The page holds no text.")
+    if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
+        raise ParseFailed("malformed_file", "The HTML is nested too deeply to be read.")
     return root
 
 
@@ -68,7 +77,7 @@ def _main_text(root: Any) -> Any | None:
     for cell in root.iter("td", "th"):
         _flatten(cell)
     document = bare_extraction(root, include_comments=False, include_tables=True, with_metadata=False)
-    return None if document is None else document.body
+    return getattr(document, "body", None)
 
 
 def _is_tame(root: Any) -> bool:

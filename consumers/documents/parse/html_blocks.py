@@ -9,7 +9,10 @@ from lxml import etree
 from consumers.documents.parse.building import TextBuilder
 
 _LEFT_OUT = frozenset(
-    ["script", "style", "noscript", "template", "svg", "iframe", "head", "nav", "footer", "aside", "button", "select", "option", "textarea", "object", "canvas"]
+    (
+        *("script", "style", "noscript", "template", "svg", "iframe", "object", "canvas"),
+        *("head", "nav", "footer", "aside", "button", "select", "option", "textarea"),
+    )
 )
 _ROLES_LEFT_OUT = frozenset(["navigation", "banner", "contentinfo", "search", "menu", "menubar", "dialog"])
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
@@ -18,9 +21,14 @@ _ITEMS = frozenset(("li", "dt", "dd", "item"))
 _ROWS = frozenset(("tr", "row"))
 _CELLS = frozenset(("td", "th", "cell"))
 _BLOCKS = frozenset(
-    ["p", "div", "section", "article", "main", "body", "html", "header", "blockquote", "quote", "figure", "figcaption", "form", "fieldset", "details", "summary", "address", "center", "hr", "caption", "thead", "tbody", "tfoot"]
+    (
+        *("p", "div", "section", "article", "main", "body", "html", "header", "blockquote", "quote", "hr", "center"),
+        *("figure", "figcaption", "form", "fieldset", "details", "summary", "address"),
+        *("caption", "thead", "tbody", "tfoot"),
+    )
 )
 _BREAKS = frozenset(("br", "lb"))
+_ITEM_IN_CELL = ", "
 
 
 def add_blocks(root: Any, builder: TextBuilder) -> None:
@@ -98,7 +106,7 @@ class _Collector:
         elif tag in _ROWS:
             self._end_row()
         elif tag in _CELLS:
-            self._cells.append(self._taken())
+            self._cells.append(self._taken().replace(" ,", ",").strip(" ,"))
         elif tag in _LISTS:
             self._end_item()
             self._n_lists -= 1
@@ -142,7 +150,11 @@ class _Collector:
             self.text("\n" if self._n_code else " ")
 
     def _end_item(self) -> None:
-        if self._n_tables == 0 and self._n_lists and (text := self._taken()):
+        if self._n_tables:
+            last = next((text for text in reversed(self._text) if not text.isspace()), _ITEM_IN_CELL)
+            if last != _ITEM_IN_CELL:
+                self.text(_ITEM_IN_CELL)
+        elif self._n_lists and (text := self._taken()):
             self._lines.append("  " * (self._n_lists - 1) + "- " + text)
 
     def _end_row(self) -> None:
@@ -152,7 +164,7 @@ class _Collector:
         else:
             cells = [*self._cells, rest] if rest else self._cells
             if any(cells):
-                self._lines.append(" | ".join(cells))
+                self._lines.append(" | ".join(cells).removesuffix(" | "))
         self._cells = []
 
     def _end_code(self) -> None:

@@ -14,6 +14,7 @@ import threading
 from consumers.documents.parse.document import ParseLimits
 
 _PR_SET_PDEATHSIG = 1
+_NICENESS = 5
 _MAPPED_LIBRARIES_BYTES = 512 * 1024 * 1024
 
 
@@ -23,6 +24,7 @@ def bind(limits: ParseLimits, *, parent_pid: int) -> None:
     Where the system knows no limit on memory (macOS), wall and CPU time still hold.
     """
     _die_with(parent_pid)
+    os.nice(_NICENESS)
     cpu_s = math.ceil(limits.cpu_s)
     _set(resource.RLIMIT_CORE, 0, 0)
     _set(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)

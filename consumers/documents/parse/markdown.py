@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from consumers.documents.parse.building import TextBuilder
 from consumers.documents.parse.document import BlockKind, ParsedDocument, ParseLimits
-
-if TYPE_CHECKING:
-    from markdown_it.token import Token
 
 _BLOCK_KINDS: dict[str, BlockKind] = {
     "heading_open": "heading",
@@ -47,14 +42,8 @@ def parse_markdown(text: str, limits: ParseLimits) -> ParsedDocument:
             title = title or (heading if token.tag == "h1" else None)
             builder.add("heading", heading, level=int(token.tag[1:]))
         else:
-            builder.add(kind, _source(lines, token))
+            builder.add(kind, "\n".join(lines[slice(*token.map)]))
     return builder.finish("text/markdown", title=title)
-
-
-def _source(lines: list[str], token: Token) -> str:
-    assert token.map is not None
-    start, end = token.map
-    return "\n".join(lines[start:end])
 
 
 def _front_matter_end(lines: list[str]) -> int:

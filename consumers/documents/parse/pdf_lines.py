@@ -6,6 +6,7 @@ import ctypes
 import math
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import pypdfium2.raw as pdfium
@@ -18,6 +19,10 @@ _BOLD = re.compile(r"bold|black|heavy|medi(?!um)|semib|demi|cmbx", re.IGNORECASE
 _FIXED = re.compile(r"courier|mono|consol|menlo|typewriter|cmtt|sltt", re.IGNORECASE)
 _WIDE_CHARACTER = re.compile("[\U00010000-\U0010ffff]")
 _IDEOGRAPH = re.compile("[\u1100-\u11ff\u2e80-\ud7ff\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff]")
+_SPACES = re.compile(r"\s+")
+_LOOSE = 0.52
+"""Letters wider than this share of the type's size, on average, have gaps between them."""
+_CELL_GAP = 1.5
 _NAME_BYTES = 128
 _FIXED_PITCH = 1
 
@@ -34,6 +39,7 @@ class Line:
     x1: float
     top: float
     bottom: float
+    baseline: float
     size: float
     is_bold: bool
     is_fixed: bool
@@ -49,6 +55,10 @@ class Line:
         """Mean width of a letter; an ideograph counts as two."""
         return (self.x1 - self.x0) / (len(self.text) + len(_IDEOGRAPH.findall(self.text)))
 
+    def is_level_with(self, other: Line) -> bool:
+        """Whether both stand on one baseline, as cells of a row do."""
+        return abs(self.baseline - other.baseline) < 0.15 * max(self.size, other.size)
+
     def shares_row(self, other: Line) -> bool:
         """Whether both stand at the same height."""
         overlap = min(self.top, other.top) - max(self.bottom, other.bottom)
@@ -56,7 +66,10 @@ class Line:
 
 
 def page_lines(textpage: Any) -> list[Line]:
-    """The lines of a page in the order in which its file draws them; superscripts join the line they stand in."""
+    """The lines of a page in the order in which its file draws them; superscripts join the line they stand in.
+
+    What wide gaps part (cells of a table, columns) is a line each.
+    """
     text = textpage.get_text_range(0, -1, errors="ignore").replace("\x02", BROKEN_WORD)
     has_wide = _WIDE_CHARACTER.search(text) is not None
     lines: list[Line] = []
@@ -67,7 +80,7 @@ def page_lines(textpage: Any) -> list[Line]:
         if lines and _continues_row(lines[-1], line):
             lines[-1] = _joined(lines[-1], line)
         else:
-            lines.append(line)
+            lines += _cells(textpage, line, text, start, end) if not has_wide else [line]
     return lines
 
 
@@ -86,7 +99,7 @@ def _line(textpage: Any, text: str, start: int, end: int, *, has_wide: bool) -> 
         return None
     first = start + len(raw) - len(raw.lstrip())
     last = first + len(stripped.rstrip(BROKEN_WORD)) - 1  # the sign itself has no place
-    positions = (first, (first + last) // 2, last)
+    positions: tuple[int, ...] = (first, (first + last) // 2, last)
     if has_wide:  # PDFium counts UTF-16 units
         positions = tuple(position + len(_WIDE_CHARACTER.findall(text, 0, position)) for position in positions)
     indexes = [pdfium.FPDFText_GetCharIndexFromTextIndex(textpage, position) for position in positions]
@@ -95,17 +108,39 @@ def _line(textpage: Any, text: str, start: int, end: int, *, has_wide: bool) -> 
         return None
     box = sorted(boxes, key=lambda box: box[3] - box[2])[len(boxes) // 2]
     fonts = [_font(textpage, index) for index in (indexes[0], indexes[2])]
+    x, baseline = ctypes.c_double(), ctypes.c_double(box[2])
+    pdfium.FPDFText_GetCharOrigin(textpage, indexes[1], ctypes.byref(x), ctypes.byref(baseline))
     return Line(
         text=" ".join(stripped.split()),
         x0=min(box[0] for box in boxes),
         x1=max(box[1] for box in boxes),
         top=box[3],
         bottom=box[2],
+        baseline=baseline.value,
         size=sorted(_size(textpage, index) for index in indexes)[1] or box[3] - box[2],
         is_bold=all(is_bold for is_bold, _ in fonts),
         is_fixed=all(is_fixed for _, is_fixed in fonts),
         ends_in_space=raw != raw.rstrip(),
     )
+
+
+def _cells(textpage: Any, line: Line, text: str, start: int, end: int) -> list[Line]:
+    """The line, parted where gaps are far wider than spaces."""
+    if line.is_fixed or line.character_width < _LOOSE * line.size:
+        return [line]
+    starts, ends = [start], []
+    for space in _SPACES.finditer(text, start, end):
+        before = _box(textpage, pdfium.FPDFText_GetCharIndexFromTextIndex(textpage, space.start() - 1))
+        after = _box(textpage, pdfium.FPDFText_GetCharIndexFromTextIndex(textpage, space.end()))
+        if before is not None and after is not None and after[0] - before[1] > _CELL_GAP * line.size:
+            ends.append(space.start())
+            starts.append(space.end())
+    if not ends:
+        return [line]
+    cells = (
+        _line(textpage, text, first, last, has_wide=False) for first, last in zip(starts, [*ends, end], strict=True)
+    )
+    return [cell for cell in cells if cell is not None]
 
 
 def _box(textpage: Any, index: int) -> tuple[float, float, float, float] | None:
@@ -129,9 +164,15 @@ def _font(textpage: Any, index: int) -> tuple[bool, bool]:
     name = ctypes.create_string_buffer(_NAME_BYTES)
     flags = ctypes.c_int()
     length = pdfium.FPDFText_GetFontInfo(textpage, index, name, _NAME_BYTES, ctypes.byref(flags))
-    known = name.value.decode("latin-1") if 0 < length <= _NAME_BYTES else ""
-    is_bold = pdfium.FPDFText_GetFontWeight(textpage, index) >= 600 or _BOLD.search(known) is not None
-    return is_bold, bool(flags.value & _FIXED_PITCH) or _FIXED.search(known) is not None
+    is_bold, is_fixed = _named(name.value) if 0 < length <= _NAME_BYTES else (False, False)
+    is_bold = is_bold or pdfium.FPDFText_GetFontWeight(textpage, index) >= 600
+    return is_bold, is_fixed or bool(flags.value & _FIXED_PITCH)
+
+
+@lru_cache(maxsize=1024)
+def _named(name: bytes) -> tuple[bool, bool]:
+    known = name.decode("latin-1")
+    return _BOLD.search(known) is not None, _FIXED.search(known) is not None
 
 
 def _continues_row(line: Line, following: Line) -> bool:

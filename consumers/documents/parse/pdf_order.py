@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
@@ -10,28 +11,43 @@ from consumers.documents.parse.pdf_lines import Line
 
 _MAX_DISORDER = 0.02
 _MAX_DEPTH = 40
+_MAX_LINES = 2_000
+"""More on one page is no page that anybody reads: it stays as it is."""
+_LONG = 18
+"""Characters in a line of a column of text, at least; cells of tables have less."""
+_SEVERAL = 3
 _COLUMN_EMS = 10
 """A column of text is at least so wide; what is narrower is taken for the cells of a table."""
 
 
 def in_reading_order(lines: Sequence[Line]) -> list[Line]:
-    """Column after column, each from its top. The file's own order stands unless it jumps about.
+    """Column after column, each from its top. The file's own order stands unless it jumps about or across.
 
     Lines in one row of a table become one line, with a tab between the cells. Recursive XY cut: Nagy and Seth,
     "Hierarchical representation of optically scanned documents", ICPR 1984.
     """
-    if len(lines) < 2 or _disorder(lines) <= _MAX_DISORDER:
-        return list(lines)
-    return _rows_joined(_cut(list(lines), median(line.size for line in lines), 0))
+    ordered = list(lines)
+    if 2 <= len(lines) <= _MAX_LINES and (_disorder(lines) > _MAX_DISORDER or _goes_across(lines)):
+        ordered = _cut(ordered, median(line.size for line in lines), 0)
+    return _rows_joined(ordered)
 
 
 def _disorder(lines: Sequence[Line]) -> float:
     """Share of steps upwards that do not lead into the next column."""
     jumps = sum(
         following.bottom > line.top and following.x0 < line.x1 - 0.5 * line.size
-        for line, following in zip(lines, lines[1:], strict=False)
+        for line, following in itertools.pairwise(lines)
     )
     return jumps / len(lines)
+
+
+def _goes_across(lines: Sequence[Line]) -> bool:
+    """Whether columns of text are drawn row by row, or tables column by column."""
+    long = [line for line in lines if len(line.text) >= _LONG]
+    if sum(line.shares_row(following) for line, following in itertools.pairwise(long)) >= _SEVERAL:
+        return True
+    cells = _from_top([line for line in lines if len(line.text) < _LONG])
+    return sum(line.is_level_with(following) for line, following in itertools.pairwise(cells)) >= _SEVERAL
 
 
 def _cut(lines: list[Line], size: float, depth: int) -> list[Line]:
@@ -60,11 +76,14 @@ def _gutter(lines: list[Line], size: float) -> float | None:
     are_columns = all(
         max(line.x1 for line in side) - min(line.x0 for line in side) >= _COLUMN_EMS * size for side in sides
     )
-    share_rows = sum(any(line.shares_row(other) for other in sides[1]) for line in sides[0])
-    is_table = share_rows >= 0.9 * min(map(len, sides)) and any(
-        median(len(line.text) for line in side) < 18 for side in sides
-    )
-    return x if stand_beside and are_columns and not is_table else None
+    return x if stand_beside and are_columns and not _are_cells(*sides) else None
+
+
+def _are_cells(left: list[Line], right: list[Line]) -> bool:
+    """Whether two sides are columns of one table: many of their lines are level, and mostly one of two is short."""
+    rows = [(line, other) for line in left for other in right if line.is_level_with(other)]
+    n_short = sum(min(len(line.text), len(other.text)) < _LONG for line, other in rows)
+    return len(rows) >= 0.4 * min(len(left), len(right)) and n_short > 0.6 * len(rows)
 
 
 def _widest_gap(spans: list[tuple[float, float]], least: float) -> float | None:
@@ -78,7 +97,7 @@ def _widest_gap(spans: list[tuple[float, float]], least: float) -> float | None:
 
 
 def _from_top(lines: list[Line]) -> list[Line]:
-    return sorted(lines, key=lambda line: (-line.bottom, line.x0))
+    return sorted(lines, key=lambda line: (-line.baseline, line.x0))
 
 
 def _rows_joined(lines: list[Line]) -> list[Line]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -26,7 +27,8 @@ _HANGUL = re.compile("[\uac00-\ud7af]")
 _SENTENCE_END = re.compile(r"[.!?:;。！？…][\"'”’)\]]*$")
 _COMBINING = {"¨": "\u0308", "´": "\u0301", "ˆ": "\u0302"}
 _ACCENT = re.compile("([¨´ˆ])([A-Za-zı])")
-_ROW_WIDTH = 1.7
+_PREFIX_LIST = "counter hyper inter intra macro micro mis multi over pre super trans ultra under"
+_PREFIXES = frozenset(_PREFIX_LIST.split())
 _MAX_HEADING = 160
 _MAX_WORD = 80
 
@@ -41,15 +43,20 @@ class Reader:
 
     def learn(self, pages: Iterable[Sequence[Line]]) -> None:
         """Looks at pages before they are turned into pieces."""
-        for line in (line for page in pages for line in page):
-            self._sizes[round(line.size, 1)] += len(line.text)
-            words = [word.lower() for word in _WORD.findall(line.text)]
-            self._words.update(words if line.ends_word and not line.text.endswith("-") else words[:-1])
+        for lines in pages:
+            is_broken = False
+            for line in lines:
+                self._sizes[round(line.size, 1)] += len(line.text)
+                words = _WORD.findall(line.text.lower())
+                first, is_broken = int(is_broken), not line.ends_word or line.text.endswith("-")
+                for word in words[first : len(words) - is_broken]:
+                    parts = word.split("-")
+                    self._words.update([word, *parts] if len(parts) > 1 else parts)
         self._body = max(self._sizes, key=lambda size: self._sizes[size], default=0.0)
 
     def pieces(self, lines: Sequence[Line]) -> Iterator[Piece]:
         """The pieces of one page, whose lines are in reading order."""
-        rows = _rows(lines)
+        rows = ["\t" in line.text for line in lines]
         levels = self._levels(lines, rows)
         pitch = _usual_pitch(lines)
         position = 0
@@ -106,44 +113,54 @@ class Reader:
     def _text(self, group: Sequence[Line]) -> str:
         if _is_code(group):
             return _code(group)
-        text = group[0].text
-        for previous, line in zip(group, group[1:], strict=False):
-            right = max(other.x1 for other in group if other.x0 < previous.x1 and other.x1 > previous.x0)
-            text = self._joined(text, previous, line, right)
-        return _ACCENT.sub(_accented, text.replace(BROKEN_WORD, "-"))
+        texts = [group[0].text]
+        for previous, line, right in zip(group, group[1:], _right_edges(group), strict=False):
+            texts[-1], separator = self._ended(texts[-1], previous, line, right)
+            texts += [separator, line.text]
+        return _ACCENT.sub(_accented, "".join(texts).replace(BROKEN_WORD, "-"))
 
-    def _joined(self, text: str, previous: Line, line: Line, right: float) -> str:
+    def _ended(self, text: str, previous: Line, line: Line, right: float) -> tuple[str, str]:
+        """The text of a line as it is to stand, and what comes between it and the next line."""
         broken = _LAST_WORD.search(text[-_MAX_WORD:])
         if broken and self._goes_on(broken[1], line.text):
-            return self._mended(text, broken[1], line.text)
+            return text[:-1] + ("-" if self._keeps_hyphen(broken[1], line.text) else ""), ""
         if not previous.ends_word:
-            return text[:-1] + "-" + line.text
+            return text[:-1] + "-", ""
         if _BULLET.match(line.text) or _had_room(previous, line, right):
-            return f"{text}\n{line.text}"
-        if _UNSPACED_END.search(text) and _UNSPACED_START.match(line.text):
-            return text + line.text
-        return f"{text} {line.text}"
+            return text, "\n"
+        return text, "" if _UNSPACED_END.search(text) and _UNSPACED_START.match(line.text) else " "
 
     def _goes_on(self, head: str, following: str) -> bool:
         match = _FIRST_WORD.match(following)
         return match is not None and (following[0].islower() or self._words[(head + match[0]).lower()] > 0)
 
-    def _mended(self, text: str, head: str, following: str) -> str:
-        """One word again where the document says so, or nothing speaks for a hyphen of its own."""
+    def _keeps_hyphen(self, head: str, following: str) -> bool:
+        """Whether a broken word has a hyphen of its own: the document says so, or both parts are words of it."""
         match = _FIRST_WORD.match(following)
         tail = match[0].lower() if match else ""
         head = head.lower()
         n_hyphened, n_joined = self._words[f"{head}-{tail}"], self._words[head + tail]
-        both_are_words = self._words[head] > 1 and self._words[tail] > 1 and min(len(head), len(tail)) > 2
-        keeps = n_hyphened > n_joined or (n_joined == 0 and both_are_words)
-        return f"{text[:-1]}-{following}" if keeps else f"{text[:-1]}{following}"
+        are_words = self._words[tail] > 0 and min(len(head), len(tail)) > 1 and head not in _PREFIXES
+        are_words = are_words and (self._words[head] > 0 or (len(head) > 4 and len(tail) > 3))
+        return n_hyphened > n_joined or (n_joined == 0 and are_words)
+
+
+def _right_edges(group: Sequence[Line]) -> list[float]:
+    """For each line, how far to the right the lines of its column reach."""
+    edges: list[float] = []
+    start = 0
+    for end in range(1, len(group) + 1):
+        if end == len(group) or group[end].baseline > group[end - 1].baseline + 0.5 * group[end].size:
+            edges += [max(line.x1 for line in group[start:end])] * (end - start)
+            start = end
+    return edges
 
 
 def _usual_pitch(lines: Sequence[Line]) -> float:
     steps = [
-        previous.bottom - line.bottom
-        for previous, line in zip(lines, lines[1:], strict=False)
-        if 0 < previous.bottom - line.bottom < 3 * line.size
+        previous.baseline - line.baseline
+        for previous, line in itertools.pairwise(lines)
+        if 0 < previous.baseline - line.baseline < 3 * line.size
     ]
     return median(steps) if steps else 0.0
 
@@ -154,7 +171,7 @@ def _same_heading(lines: Sequence[Line], start: int, end: int) -> bool:
     return (
         abs(line.size - first.size) < 0.5
         and line.is_bold == first.is_bold
-        and 0 < lines[end - 1].bottom - line.bottom < 2 * first.size
+        and 0 < lines[end - 1].baseline - line.baseline < 2 * first.size
         and not _NUMBERED.match(line.text)
     )
 
@@ -162,7 +179,7 @@ def _same_heading(lines: Sequence[Line], start: int, end: int) -> bool:
 def _parts(lines: Sequence[Line], start: int, end: int, pitch: float) -> bool:
     """Whether a new paragraph begins at `end`; the one before it began at `start`."""
     previous, line = lines[end - 1], lines[end]
-    step = previous.bottom - line.bottom
+    step = previous.baseline - line.baseline
     if abs(previous.size - line.size) > 0.25 * max(previous.size, line.size) or previous.is_fixed != line.is_fixed:
         return True
     ends = _SENTENCE_END.search(previous.text) is not None
@@ -190,16 +207,6 @@ def _accented(match: re.Match[str]) -> str:
     """TeX draws an accent and then the letter under it."""
     letter = "i" if match[2] == "ı" else match[2]
     return unicodedata.normalize("NFC", letter + _COMBINING[match[1]])
-
-
-def _rows(lines: Sequence[Line]) -> list[bool]:
-    """Which lines are rows of a table: far wider than their letters, or joined of cells."""
-    widths = [line.character_width / line.size if line.size else 0.0 for line in lines]
-    usual = median([width for line, width in zip(lines, widths, strict=True) if len(line.text) >= 20] or [0.5])
-    return [
-        "\t" in line.text or (" " in line.text and not line.is_fixed and width > _ROW_WIDTH * min(usual, 0.6))
-        for line, width in zip(lines, widths, strict=True)
-    ]
 
 
 def _had_room(previous: Line, line: Line, right: float) -> bool:

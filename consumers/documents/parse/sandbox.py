@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -12,29 +13,14 @@ from pathlib import Path
 import msgspec
 
 from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
+from consumers.documents.parse.wire import ParseReply, ParseRequest
+
+logger = logging.getLogger(__name__)
 
 _PROJECT = Path(__file__).resolve().parents[3]
 _BYTES_PER_CHARACTER = 4
 _FRAME_BYTES = 64 * 1024 * 1024  # blocks and pages beside the text
 _LOG_BYTES = 16 * 1024
-
-
-class ParseRequest(msgspec.Struct, frozen=True):
-    """What the child is told, as its only argument."""
-
-    path: str
-    name: str
-    media_type: str | None
-    limits: ParseLimits
-    parent_pid: int
-
-
-class ParseReply(msgspec.Struct, frozen=True):
-    """What the child answers on its standard output: a document, or why there is none."""
-
-    document: ParsedDocument | None = None
-    code: str = ""
-    message: str = ""
 
 
 async def parse_in_sandbox(
@@ -62,7 +48,9 @@ async def parse_in_sandbox(
     finally:
         await _end(process)
     if status != 0:
-        raise _abnormal_end(status, complaint, limits)
+        failed = _abnormal_end(status, complaint, limits)
+        logger.warning("parser ended with status %d (%s) on %s: %s", status, failed.code, name, complaint.strip())
+        raise failed
     return await asyncio.to_thread(_document, answer)
 
 
@@ -95,15 +83,17 @@ async def _read_and_drop(stream: asyncio.StreamReader | None, max_bytes: int) ->
     """The last `max_bytes` of a stream that may be longer."""
     kept = b""
     while stream is not None and (piece := await stream.read(1 << 16)):
-        kept = (kept + piece)[-max_bytes:]
+        kept = (kept + piece)[-max_bytes:] if max_bytes else b""
     return kept.decode("utf-8", "replace")
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
+    """Leaves nothing of the child behind. Its pipes are read to their ends: `wait` waits for that, too."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await asyncio.shield(process.wait())
+        rests = _read_and_drop(process.stdout, 0), _read_and_drop(process.stderr, 0)
+        await asyncio.shield(asyncio.gather(*rests, process.wait()))
 
 
 def _document(answer: bytes) -> ParsedDocument:

@@ -29,7 +29,8 @@ _ZIP_PARTS = (
     ("content.xml", "", "an OpenDocument file"),
 )
 _HTML_START = re.compile(
-    rb"\s*(?:<!--.{0,4000}?-->\s*|<\?xml[^>]{0,200}\?>\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
+    rb"\s*(?:<!--.{0,4000}?-->\s*|<\?xml[^>]{0,200}\?>\s*)*<(?:!doctype\s+html|html|head|body)\b",
+    re.IGNORECASE | re.DOTALL,
 )
 _HTML_TAG = re.compile(rb"</?(?:p|div|table|ul|h[1-6]|span|a|br|body|article|section)\b[^>]*>", re.IGNORECASE)
 _MAIL_HEADER = re.compile(rb"(?:[A-Za-z][A-Za-z0-9-]{1,60}:[^\r\n]*(?:\r?\n[ \t]+[^\r\n]*)*\r?\n)+\r?\n")

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from consumers.documents.parse.building import TextBuilder
-from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
+from consumers.documents.parse.document import BlockKind, ParsedDocument, ParseFailed, ParseLimits
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -27,6 +27,8 @@ _IN_USE = [
 
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
 _LIST_ITEM = re.compile(r"[ \t]*(?:[-*•·‣◦]|\d{1,3}[.)])[ \t]+\S")
+_LOOKED_AT = 5
+"""Lines of a paragraph that tell a list or a table."""
 _BYTES_A_CHARACTER = 4
 
 
@@ -88,11 +90,16 @@ def _is_utf8_with_flaws(data: bytes) -> bool:
     return n_wide >= 8 and text.count("\ufffd") * 10 < n_wide
 
 
+def _kind(lines: list[str]) -> BlockKind:
+    if len(lines) > 1 and all(_LIST_ITEM.match(line) for line in lines[:2]):
+        return "list"
+    is_table = any(len({line.count(mark) for line in lines}) == 1 and mark in lines[0] for mark in "\t,;|")
+    return "table" if len(lines) > 2 and is_table else "paragraph"
+
+
 def parse_text(text: str, limits: ParseLimits) -> ParsedDocument:
-    """Blocks are paragraphs, between blank lines; lists keep their lines. Raises: ParseFailed."""
+    """Blocks are paragraphs, between blank lines, also lists and tables of separated values. Raises: ParseFailed."""
     builder = TextBuilder(max_characters=limits.max_characters)
     for paragraph in _PARAGRAPH.split(text.replace("\r\n", "\n").replace("\r", "\n")):
-        lines = paragraph.split("\n", 2)
-        is_list = all(_LIST_ITEM.match(line) for line in lines[:2]) if len(lines) > 1 else False
-        builder.add("list" if is_list else "paragraph", paragraph)
+        builder.add(_kind(paragraph.strip().split("\n", _LOOKED_AT)[:_LOOKED_AT]), paragraph)
     return builder.finish("text/plain")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TypeVar
 from uuid import UUID
 
@@ -30,25 +30,31 @@ class Reads:
     ) -> ResultT:
         """What `query` found. `tenant_id` None is for keys and health alone. Raises: Unavailable."""
         limit_s = timeout_s or self.timeout_s
-        task = asyncio.create_task(self._run(tenant_id, query, limit_s))
         try:
-            done, _ = await asyncio.wait({task}, timeout=limit_s)
-            if not done:
-                raise database_unavailable()
-            return task.result()
-        except Retry as retry:
-            raise database_unavailable() from retry
-        finally:
-            if not task.done():
-                # Not awaited: on a frozen server the rollback takes as long as the driver's own timeout.
-                task.add_done_callback(_forget)
-                task.cancel()
+            return await within(limit_s, self._run(tenant_id, query, limit_s))
+        except (Retry, TimeoutError) as error:
+            raise database_unavailable() from error
 
     async def _run(
         self, tenant_id: UUID | None, query: Callable[[UnitOfWork], Awaitable[ResultT]], timeout_s: float
     ) -> ResultT:
         async with self._database.transaction(tenant_id, timeout_s=timeout_s) as work:
             return await query(work)
+
+
+async def within(timeout_s: float, work: Coroutine[object, object, ResultT]) -> ResultT:
+    """What `work` returns. Raises: TimeoutError as soon as the time is over, whatever its clean-up takes."""
+    task = asyncio.create_task(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=timeout_s)
+        if not done:
+            raise TimeoutError
+        return task.result()
+    finally:
+        if not task.done():
+            # Not awaited: on a frozen server a rollback takes as long as the driver's own timeout.
+            task.add_done_callback(_forget)
+            task.cancel()
 
 
 def _forget(task: asyncio.Task[ResultT]) -> None:

@@ -158,7 +158,7 @@ class Rig:
         stack.push_async_callback(publisher.stop)
         subscribers = Subscribers(
             self.bootstrap,
-            slot_name=f"rig-{new_id()}",
+            slot_name="rig",
             database=self.database,
             producer=self.producer,
             publisher=publisher,

@@ -25,6 +25,7 @@ def test_the_ready_file_says_what_runs(start: Callable[..., Stack]) -> None:
     assert report["base_url"] == report["processes"][0]["url"]
     assert all(alive(p["pid"]) for p in report["processes"])
     assert stack.ready_file.stat().st_mode & 0o777 == 0o600
+    assert (stack.home / "ready.json").read_text() == stack.ready_file.read_text()
     given = json.loads((stack.home / "bootstrapped.json").read_text())
     assert given["api_key"] == report["api_key"]
     assert len(report["api_key"]) == 64
@@ -65,6 +66,7 @@ def test_a_signal_to_the_whole_group_and_again_is_one_orderly_stop(
     assert stack.ends() == 0, stack.output.read_text()
     assert stack.left_over() == []
     assert not stack.ready_file.exists()
+    assert not (stack.home / "ready.json").exists()
     assert "Traceback" not in stack.output.read_text()
 
 
@@ -115,6 +117,7 @@ def test_a_second_stack_on_one_home_is_refused_in_one_line(start: Callable[..., 
     second = start()
     assert second.ends() == 1
     assert f"is in use by process {first.process.pid}" in second.output.read_text()
+    assert (first.home / "ready.json").exists()
     assert first.process.poll() is None
 
 

@@ -163,6 +163,39 @@ async def test_a_stale_holder_stores_nothing(room: Room) -> None:
     assert told == [*range(10, 95, 10), 95]
 
 
+async def test_a_process_may_take_over_from_itself(room: Room) -> None:
+    """PostgreSQL was away for longer than the lease: the old attempt and the new one are both of this process."""
+    embedder = HashEmbedder()
+    embedder.stop_after = 1
+    async with room.consuming(), room.learning(embedder, lease_s=600):
+        document_id = await room.upload(DATA)
+        await room.heard.until(lambda: room.heard.of(document_id, PassagesEmbedded))
+        expire = "UPDATE document_versions SET lease_until = now() WHERE document_id = $1 RETURNING attempt"
+        async with asyncio.timeout(10):
+            while (await room.row(expire, document_id))["attempt"] == 1:  # noqa: ASYNC110 - a renewal may undo it
+                await asyncio.sleep(0.1)
+        embedder.gate.set()
+        assert isinstance(await room.heard.end(document_id), DocumentIndexed)
+        assert isinstance(await room.heard.end(await room.upload(b"both slots are free")), DocumentIndexed)
+    told = [event.n_embedded for event in room.heard.of(document_id, PassagesEmbedded)]
+    assert told == [*range(10, 95, 10), 95]
+
+
+async def test_what_is_away_for_a_day_ends_the_document_with_a_reason(room: Room) -> None:
+    async def read(_: Path, __: Claim) -> Reading:
+        raise Retry("the blob store is away", after_s=0.05)
+
+    async with room.consuming(), room.learning(HashEmbedder(), read=read):
+        document_id = await room.upload(b"patience")
+        await room.row(
+            "UPDATE document_versions SET started_at = now() - interval '25 h' WHERE document_id = $1 RETURNING 1",
+            document_id,
+        )
+        end = await room.heard.end(document_id)
+    assert isinstance(end, DocumentFailed)
+    assert (end.error.code, "the blob store is away" in end.error.message) == ("unavailable", True)
+
+
 async def test_another_embedding_model_starts_the_vectors_anew(room: Room) -> None:
     class Other(HashEmbedder):
         @property

@@ -141,10 +141,13 @@ async def test_bytes_that_are_gone_or_changed_end_the_document_with_a_reason(roo
         gone, changed = await room.add_command(b"gone"), await room.add_command(b"changed")
         await room.blobs.delete(gone.body.blob_key)  # type: ignore[attr-defined]
         await room.blobs.put_bytes(changed.body.blob_key, b"other")  # type: ignore[attr-defined]
-        for command, code in ((gone, "blob_missing"), (changed, "blob_corrupt")):
+        theirs = await room.add_command(b"another tenant's")
+        foreign = theirs.body.model_copy(update={"blob_key": theirs.body.blob_key.replace("tenants/", "tenants/0")})  # type: ignore[attr-defined]
+        expected = ((gone, "blob_missing"), (changed, "blob_corrupt"), (room.envelope(foreign), "blob_missing"))
+        for command, code in expected:
             await room.send(command)
             end = await room.heard.end(UUID(command.body.key()))
             assert isinstance(end, DocumentFailed)
             assert end.error.code == code
-            assert end.error.message.endswith("upload it again")
+            assert end.error.message.endswith("upload it again.")
             assert (await room.version(end.document_id))["error_code"] == code

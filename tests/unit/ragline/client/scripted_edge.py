@@ -52,7 +52,7 @@ class ScriptedEdge:
     url: str = ""
 
     def __post_init__(self) -> None:
-        self.answers = {
+        usual: dict[str, list[tuple[int, Any]]] = {
             "POST /api/v1/sessions": [(201, {"id": SESSION, "name": None})],
             f"POST /api/v1/sessions/{SESSION}/messages": [
                 (202, {"message": {}, "completion": {"id": COMPLETION, "stream_url": completion()["stream_url"]}})
@@ -60,7 +60,8 @@ class ScriptedEdge:
             f"GET /api/v1/completions/{COMPLETION}": [(200, completion())],
             "POST /api/v1/documents": [(202, document(status="queued"))],
             f"GET /api/v1/documents/{DOCUMENT}": [(200, document())],
-        } | self.answers
+        }
+        self.answers = usual | self.answers
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Any request."""

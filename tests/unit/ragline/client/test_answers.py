@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from ragline.client.answers import Answer, Restarted, Said, ask
+from ragline.client.answers import Answer, Restarted, Said, ask, numbers_of
 from ragline.client.connection import Connection
 from ragline.client.errors import CutError, RefusedError, UnreachableError
 from ragline.client.target import Target
@@ -20,7 +20,6 @@ from tests.unit.ragline.client.scripted_edge import (
     ScriptedEdge,
     completion,
     delta,
-    document,
     problem,
     serving,
     terminal,
@@ -139,9 +138,9 @@ async def test_another_server_is_seen_as_such(body: object) -> None:
 
 
 async def test_patience_ends() -> None:
-    edge = ScriptedEdge(50 * [delta(0, "gr")])
+    edge = ScriptedEdge([delta(0, "gr") for _ in range(50)])
     async with serving(edge):
-        with pytest.raises(CutError, match="too early, again and again"):
+        with pytest.raises(UnreachableError, match="went away"):
             await _ask(edge.url, patience_s=0.5)
 
 
@@ -159,4 +158,16 @@ async def test_a_failed_answer_says_why() -> None:
         answer = (await _ask(edge.url))[-1]
     assert isinstance(answer, Answer)
     assert (answer.status, answer.text, answer.error) == ("failed", "gr", "the model is away")
-    assert document()["new"] == 1  # a field that this client does not know
+
+
+@pytest.mark.parametrize(
+    ("text", "n_citations", "numbers"),
+    [
+        ("b [2], a [1] and again b [2]", 2, [2, 1]),
+        ("no marker", 2, [1, 2]),
+        ("[7] names none, [2] does", 1, [1]),
+        ("", 0, []),
+    ],
+)
+def test_citations_are_called_as_the_text_calls_them(text: str, n_citations: int, numbers: list[int]) -> None:
+    assert numbers_of(text, n_citations) == numbers

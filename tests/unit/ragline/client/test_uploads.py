@@ -23,7 +23,7 @@ def progress(status: str, **more: object) -> bytes:
 
 
 async def _upload(edge: ScriptedEdge, path: Path, *, wait: bool = True) -> tuple[Uploaded, list[str]]:
-    path.write_bytes(b"bytes")
+    path.write_bytes(b"bytes")  # noqa: ASYNC240
     seen: list[DocumentProgress] = []
     async with serving(edge), Connection(Target((edge.url,), "a" * 64), patience_s=2.0) as connection:
         (result,) = await upload_all(

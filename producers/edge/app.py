@@ -1,0 +1,178 @@
+"""Puts the edge together from its collaborators, and starts and stops what runs in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+
+from producers.edge.asgi import Receive, Scope, Send
+from producers.edge.auth import Authenticator, KeyRing
+from producers.edge.caller import NEEDS_KEY
+from producers.edge.completion_streams import CompletionStreams
+from producers.edge.completions import CompletionRoutes
+from producers.edge.document_events import DocumentEvents
+from producers.edge.documents import DocumentRoutes
+from producers.edge.effects import Effects
+from producers.edge.event_tail import EventTail
+from producers.edge.gate import Api, Gate
+from producers.edge.health import HealthProbe, HealthRoutes
+from producers.edge.identity_tail import IdentityTail
+from producers.edge.messages import MessageRoutes
+from producers.edge.openapi import openapi_document
+from producers.edge.reads.bounded import Reads
+from producers.edge.requested import RequestedCompletions
+from producers.edge.requests import JsonBodies
+from producers.edge.search import Searching, SearchRoutes
+from producers.edge.sessions import SessionRoutes
+from producers.edge.sse import OpenStreams
+from producers.edge.stream_hub import StreamHub
+from producers.edge.uploads import Uploads
+from storage.log.producer import LogProducer
+from storage.ports import BlobStore
+from storage.postgres.unit_of_work import Database
+
+OnFatal = Callable[[BaseException], None]
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeLimits:
+    """How long the edge waits, and how much it takes."""
+
+    wait_s: float = 5.0
+    publish_deadline_s: float = 2.0
+    read_timeout_s: float = 5.0
+    max_upload_bytes: int = 100 * 1024 * 1024
+    max_json_bytes: int = 1024 * 1024
+    ring_bytes: int = 32 * 1024 * 1024
+    heartbeat_s: float = 15.0
+
+
+class Edge:
+    """An ASGI application and what runs behind it. `start` before the first request, `stop` after the last."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        *,
+        identity: IdentityTail,
+        events: EventTail,
+        hub: StreamHub,
+        streams: OpenStreams,
+        uploads: Uploads,
+        probe: HealthProbe,
+        on_fatal: OnFatal,
+    ) -> None:
+        self._gate = gate
+        self._identity = identity
+        self._events = events
+        self._hub = hub
+        self._streams = streams
+        self._uploads = uploads
+        self._probe = probe
+        self._on_fatal = on_fatal
+        self._stack = AsyncExitStack()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI 3."""
+        await self._gate(scope, receive, send)
+
+    async def start(self, *, timeout_s: float = 30.0) -> None:
+        """Holds after: every key is known, events and chunks are followed. Raises: Retry, with nothing left running."""
+        async with AsyncExitStack() as stack:
+            for stop in (self._identity.tail.stop, self._events.tail.stop, self._hub.stop):
+                stack.push_async_callback(stop)
+            starting = (self._identity.start(timeout_s=timeout_s), self._events.tail.start(), self._hub.start())
+            for outcome in await asyncio.gather(*starting, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+            self._stack = stack.pop_all()
+        for tail in (self._identity.tail, self._events.tail, self._hub.tail):
+            tail.task.add_done_callback(self._ended)
+        self._streams.start()
+        self._stack.push_async_callback(self._streams.stop)
+        await self._probe.ask()
+        self._probe.start()
+        self._stack.push_async_callback(self._probe.stop)
+        self._stack.push_async_callback(self._uploads.stop)
+
+    def stop_streams(self) -> None:
+        """Every open event stream ends with an `error` event; call it as soon as the process is told to end."""
+        self._streams.stop_streams()
+
+    async def stop(self) -> None:
+        """Holds after: nothing runs any more."""
+        self.stop_streams()
+        await self._stack.aclose()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_fatal(error)
+
+
+def build_app(
+    *,
+    bootstrap: str,
+    database: Database,
+    producer: LogProducer,
+    blobs: BlobStore,
+    searcher: Searching,
+    model_names: Collection[str],
+    on_fatal: OnFatal,
+    limits: EdgeLimits = EdgeLimits(),  # noqa: B008 - frozen
+    client_id: str = "ragline-edge",
+    version: str = "0",
+) -> Edge:
+    """The edge over its collaborators; it starts its own tails and stops nothing that was given to it.
+
+    `producer` is connected by the caller. `on_fatal` hears of what only a new process can mend.
+    """
+    ring = KeyRing()
+    reads = Reads(database, timeout_s=limits.read_timeout_s)
+    identity = IdentityTail(bootstrap, ring, client_id=f"{client_id}-identity")
+    events = EventTail(bootstrap, client_id=f"{client_id}-events")
+    effects = Effects(producer, events, publish_deadline_s=limits.publish_deadline_s)
+    streams = OpenStreams(heartbeat_s=limits.heartbeat_s)
+    requested = RequestedCompletions(events)
+    hub = StreamHub(bootstrap, reads, requested, client_id=f"{client_id}-chunks", ring_bytes=limits.ring_bytes)
+    completion_streams = CompletionStreams(hub, effects, streams)
+    json = JsonBodies(limits.max_json_bytes)
+    wait_s = limits.wait_s
+    messages = MessageRoutes(effects, reads, completion_streams, wait_s=wait_s, json=json, model_names=model_names)
+    uploads = Uploads(effects, reads, blobs, wait_s=wait_s, max_upload_bytes=limits.max_upload_bytes)
+    tails = {"events": events.tail, "chunks": hub.tail}
+    probe = HealthProbe(producer=producer, identity=identity, tails=tails, reads=reads, on_fatal=on_fatal)
+    document_events = DocumentEvents(events, reads, streams)
+
+    api = Api(title="Ragline", version=version, description=_DESCRIPTION, redoc_url=None, redirect_slashes=False)
+    native = APIRouter(prefix="/api/v1", dependencies=NEEDS_KEY)
+    SessionRoutes(effects, reads, wait_s=wait_s, json=json).add_to(native)
+    messages.add_to(native)
+    CompletionRoutes(effects, events, reads, wait_s=wait_s).add_to(native)
+    DocumentRoutes(effects, reads, blobs, uploads, document_events, wait_s=wait_s).add_to(native)
+    SearchRoutes(searcher, timeout_s=limits.read_timeout_s, json=json).add_to(native)
+    api.include_router(native)
+    open_to_all = APIRouter()
+    HealthRoutes(probe, streams, version=version).add_to(open_to_all)
+    api.include_router(open_to_all)
+    api.openapi = lambda: openapi_document(api)  # type: ignore[method-assign]
+
+    gate = Gate(api, Authenticator(ring, reads), messages, completion_streams, on_fatal=on_fatal)
+    return Edge(
+        gate,
+        identity=identity,
+        events=events,
+        hub=hub,
+        streams=streams,
+        uploads=uploads,
+        probe=probe,
+        on_fatal=on_fatal,
+    )
+
+
+_DESCRIPTION = """Chats over your own documents. Commands are answered as soon as their effect is known, at most after
+5 seconds (`Prefer: wait=N`, `Prefer: respond-async`); answers stream as server-sent events. Errors are
+`application/problem+json`."""

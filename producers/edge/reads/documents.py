@@ -1,0 +1,139 @@
+"""Documents as their tenant reads them: the newest version's progress, the active version's content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from schemas.events import ErrorInfo
+from schemas.http import DocumentProgress, DocumentStatus, DocumentView, Passage
+from storage.postgres.unit_of_work import UnitOfWork
+
+if TYPE_CHECKING:
+    import asyncpg
+
+_SELECT = """
+SELECT d.id, d.name, d.type, d.tags, d.active_version, d.created_at, greatest(d.updated_at, v.updated_at) AS updated_at,
+  v.version, v.status, v.error_code, v.error_message, v.media_type, v.size_bytes, v.sha256, v.n_pages, v.n_passages,
+  v.n_tokens, v.n_embedded
+FROM documents d JOIN document_versions v ON v.document_id = d.id AND v.version = d.latest_version
+WHERE d.tenant_id = $1 AND d.deleted_at IS NULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Where the bytes of the version stand that readers see."""
+
+    name: str
+    version: int
+    media_type: str | None
+    blob_key: str
+
+
+async def document_by_id(work: UnitOfWork, document_id: UUID) -> DocumentView | None:
+    """The scope's document."""
+    row = await work.fetchrow(f"{_SELECT} AND d.id = $2", work.tenant_id, document_id)
+    return _view(row) if row is not None else None
+
+
+async def list_documents(
+    work: UnitOfWork,
+    *,
+    status: DocumentStatus | None,
+    kind: str | None,
+    after: tuple[datetime, UUID] | None,
+    limit: int,
+) -> Sequence[DocumentView]:
+    """The scope's documents, newest first, those after `after`."""
+    rows = await work.fetch(
+        f"{_SELECT} AND ($2::text IS NULL OR v.status = $2) AND ($3::text IS NULL OR d.type = $3)"
+        " AND ($4::timestamptz IS NULL OR (d.created_at, d.id) < ($4, $5::uuid))"
+        " ORDER BY d.created_at DESC, d.id DESC LIMIT $6",
+        work.tenant_id,
+        status,
+        kind,
+        after[0] if after else None,
+        after[1] if after else None,
+        limit,
+    )
+    return [_view(row) for row in rows]
+
+
+async def content_of(work: UnitOfWork, document_id: UUID) -> Content | None:
+    """The active version's bytes, or the newest's while none is active."""
+    row = await work.fetchrow(
+        "SELECT d.name, v.version, v.media_type, v.blob_key FROM documents d"
+        " JOIN document_versions v ON v.document_id = d.id AND v.version = coalesce(d.active_version, d.latest_version)"
+        " WHERE d.tenant_id = $1 AND d.id = $2 AND d.deleted_at IS NULL",
+        work.tenant_id,
+        document_id,
+    )
+    return Content(**dict(row)) if row is not None else None
+
+
+async def list_passages(
+    work: UnitOfWork, document_id: UUID, *, after: int, limit: int
+) -> Sequence[tuple[int, Passage]] | None:
+    """Passages in order with their ordinals, those after `after`; None if there is no such document."""
+    content = await content_of(work, document_id)
+    if content is None:
+        return None
+    rows = await work.fetch(
+        "SELECT id, document_id, version, text, page, span_start AS start, span_end AS end, heading_path, ordinal"
+        " FROM passages WHERE tenant_id = $1 AND document_id = $2 AND version = $3 AND ordinal > $4"
+        " ORDER BY ordinal LIMIT $5",
+        work.tenant_id,
+        document_id,
+        content.version,
+        after,
+        limit,
+    )
+    return [(row["ordinal"], Passage(**{k: v for k, v in row.items() if k != "ordinal"})) for row in rows]
+
+
+async def blob_key_of(work: UnitOfWork, document_id: UUID, version: int) -> str | None:
+    """Under which key the version's bytes were registered."""
+    key: str | None = await work.fetchval(
+        "SELECT blob_key FROM document_versions WHERE tenant_id = $1 AND document_id = $2 AND version = $3",
+        work.tenant_id,
+        document_id,
+        version,
+    )
+    return key
+
+
+def _view(row: asyncpg.Record) -> DocumentView:
+    error = None
+    if row["error_code"] is not None and row["status"] == "failed":
+        error = ErrorInfo(code=row["error_code"], message=row["error_message"] or "")
+    progress = DocumentProgress(
+        status=row["status"],
+        step=row["status"],
+        n_pages=row["n_pages"],
+        n_passages=row["n_passages"],
+        n_embedded=row["n_embedded"],
+        error=error,
+    )
+    return DocumentView(
+        id=row["id"],
+        name=row["name"],
+        type=row["type"],
+        tags=row["tags"],
+        status=row["status"],
+        error=error,
+        media_type=row["media_type"],
+        size_bytes=row["size_bytes"],
+        sha256=row["sha256"],
+        n_pages=row["n_pages"],
+        n_passages=row["n_passages"],
+        n_tokens=row["n_tokens"],
+        version=row["version"],
+        active_version=row["active_version"],
+        progress=progress,
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )

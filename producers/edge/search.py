@@ -1,0 +1,85 @@
+"""Search over the tenant's documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+
+from producers.edge.caller import Asking
+from producers.edge.openapi import takes_json
+from producers.edge.problems import Unavailable
+from producers.edge.reads.bounded import within
+from producers.edge.requests import JsonBodies
+from producers.edge.responses import json_response
+from retrieval.search import ScoredPassage, SearchMode
+from schemas.errors import Retry
+from schemas.http import FoundPassage, SearchRequest, SearchResults
+
+
+class Searching(Protocol):
+    """What finds passages; it must not hold up the event loop."""
+
+    async def search(
+        self,
+        tenant_id: UUID,
+        query: str,
+        *,
+        limit: int = 10,
+        mode: SearchMode = "hybrid",
+        document_ids: Sequence[UUID] | None = None,
+    ) -> Sequence[ScoredPassage]:
+        """The best visible passages, best first. Raises: Retry."""
+        ...
+
+
+class SearchRoutes:
+    """`/search`."""
+
+    def __init__(self, searcher: Searching, *, timeout_s: float, json: JsonBodies) -> None:
+        self._searcher = searcher
+        self._timeout_s = timeout_s
+        self._json = json
+
+    def add_to(self, router: APIRouter) -> None:
+        """Declares the route."""
+        router.add_api_route(
+            "/search",
+            self.search,
+            methods=["POST"],
+            response_model=SearchResults,
+            openapi_extra=takes_json(SearchRequest),
+        )
+
+    async def search(self, request: Request, caller: Asking) -> Response:
+        """Find the passages that answer a question."""
+        sent = await self._json.read(request, caller, SearchRequest)
+        work = self._searcher.search(
+            caller.principal.tenant_id,
+            sent.query,
+            limit=sent.limit,
+            mode=sent.mode,
+            document_ids=sent.filters.document_ids,
+        )
+        try:
+            found = await within(self._timeout_s, work)
+        except (Retry, TimeoutError) as error:
+            raise Unavailable("search_unavailable", "search does not answer; repeat the request soon") from error
+        return json_response(SearchResults(items=[_found(item) for item in found]))
+
+
+def _found(item: ScoredPassage) -> FoundPassage:
+    passage = item.passage
+    return FoundPassage(
+        id=passage.id,
+        document_id=passage.document_id,
+        version=passage.version,
+        text=passage.text,
+        page=passage.page,
+        start=passage.start,
+        end=passage.end,
+        heading_path=list(passage.heading_path),
+        score=item.score,
+    )

@@ -1,0 +1,133 @@
+"""The writer of the vector tables: redelivery, deletion and upkeep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from consumers.documents.purge import purge_deleted
+from consumers.index.table_locks import lock_tables, try_lock_table
+from consumers.index.upkeep import IndexUpkeep
+from consumers.index.writer import IndexWriter
+from schemas.envelope import Envelope, decode
+from schemas.errors import Retry
+from schemas.events import DocumentDeleted, DocumentIndexed, PassagesEmbedded
+from schemas.topics import KNOWLEDGE_INDEX
+from storage.postgres import outbox
+from storage.vectors.names import table_name
+from tests.integration.documents.room import HashEmbedder, Room
+
+TABLE_MODEL = "hash-16"
+
+
+async def embedded(room: Room, data: bytes) -> list[Envelope]:
+    """A document up to its vectors; the commands that would index it."""
+    async with room.learning(HashEmbedder()), room.consuming(with_index=False):
+        document_id = await room.upload(data)
+        n_batches = -(-len(data.splitlines()) // 10)
+        await room.heard.until(lambda: len(room.heard.of(document_id, PassagesEmbedded)) == n_batches)
+    async with room.database.transaction() as work:
+        rows = await work.fetch("SELECT * FROM outbox WHERE topic = $1 ORDER BY seq", KNOWLEDGE_INDEX.name)
+    records = [outbox._record(row) for row in rows]
+    return [decode(KNOWLEDGE_INDEX, record.headers, record.value) for record in records]
+
+
+async def handle(room: Room, commands: Sequence[Envelope], upkeep: IndexUpkeep | None = None) -> list[str]:
+    upkeep = upkeep or IndexUpkeep(database=room.database, vectors=room.vectors)
+    writer = IndexWriter(blobs=room.blobs, vectors=room.vectors, upkeep=upkeep)
+    async with room.database.transaction() as work:
+        outgoing = await writer.handle(work, commands)
+    return [type(envelope.body).__name__ for _, envelope in outgoing]
+
+
+async def test_batches_may_come_in_any_order_and_more_than_once(room: Room) -> None:
+    commands = await embedded(room, b"\n".join(b"line %d" % n for n in range(25)))
+    assert len(commands) == 3
+    table = table_name(room.tenant_id, TABLE_MODEL)
+    assert await handle(room, [commands[2], commands[0], commands[2]]) == []
+    assert await room.vectors.count(table) == 15
+    assert (await room.row("SELECT active_version FROM documents"))["active_version"] is None
+    assert await handle(room, commands) == ["DocumentIndexed"]
+    assert await room.vectors.count(table) == 25
+    assert (await room.row("SELECT active_version FROM documents"))["active_version"] == 1
+    assert await handle(room, commands) == []
+    assert await room.vectors.count(table) == 25
+
+
+async def test_a_write_whose_transaction_failed_is_written_again_not_twice(room: Room) -> None:
+    commands = await embedded(room, b"one\ntwo")
+
+    async def crash_before_commit() -> None:
+        upkeep = IndexUpkeep(database=room.database, vectors=room.vectors)
+        writer = IndexWriter(blobs=room.blobs, vectors=room.vectors, upkeep=upkeep)
+        async with room.database.transaction() as work:
+            await writer.handle(work, commands)
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        await crash_before_commit()
+    assert await handle(room, commands) == ["DocumentIndexed"]
+    assert await room.vectors.count(table_name(room.tenant_id, TABLE_MODEL)) == 2
+
+
+async def test_batches_of_a_deleted_document_are_not_indexed(room: Room) -> None:
+    [command] = await embedded(room, b"one\ntwo")
+    async with room.consuming(with_index=False):
+        assert isinstance(await room.delete(command.body.document_id), DocumentDeleted)  # type: ignore[attr-defined]
+    assert await handle(room, [command]) == []
+    assert await room.vectors.count(table_name(room.tenant_id, TABLE_MODEL)) == 0
+
+
+@pytest.mark.parametrize("data", [b"", b"no array", b"\x93NUMPY\x01\x00\x06\x00{}"])
+async def test_vectors_that_cannot_be_read_fail_the_document_and_no_other(room: Room, data: bytes) -> None:
+    [bad] = await embedded(room, b"bad")
+    [_, good] = await embedded(room, b"good")
+    await room.blobs.put_bytes(bad.body.blob_key, data)  # type: ignore[attr-defined]
+    assert sorted(await handle(room, [bad, good])) == ["DocumentFailed", "DocumentIndexed"]
+
+
+async def test_the_purge_is_repeated_until_everything_is_gone(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = await embedded(room, b"one\ntwo")
+    await handle(room, commands)
+    async with room.consuming(with_index=False):
+        await room.delete(commands[0].body.document_id)  # type: ignore[attr-defined]
+
+    async def away(*_: Any) -> int:
+        raise Retry("the blob store is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(room.blobs, "delete_prefix", away)
+        with pytest.raises(Retry):
+            await purge_deleted(room.database, room.blobs, room.vectors)
+    assert await purge_deleted(room.database, room.blobs, room.vectors) == 1
+    assert await purge_deleted(room.database, room.blobs, room.vectors) == 0
+    assert await room.vectors.count(table_name(room.tenant_id, TABLE_MODEL)) == 0
+    assert [key async for key in room.blobs.list_keys("tenants/")] == []
+
+
+async def test_a_table_is_optimized_after_enough_commits_or_when_left_alone(room: Room) -> None:
+    upkeep = IndexUpkeep(database=room.database, vectors=room.vectors, after_commits=3)
+    commands = await embedded(room, b"one\ntwo")
+    table = table_name(room.tenant_id, TABLE_MODEL)
+    await handle(room, commands, upkeep)
+    assert await upkeep.optimize_due() == []
+    assert await upkeep.optimize_due() == [table]
+    assert await upkeep.optimize_due() == []
+    upkeep.committed([table, table, table])
+    async with room.database.transaction() as writer:
+        await lock_tables(writer, [table])
+        assert await upkeep.optimize_due() == []
+        async with room.database.transaction() as other:
+            assert not await try_lock_table(other, table)
+    assert await upkeep.optimize_due() == [table]
+    assert await room.vectors.count(table) == 2
+
+
+async def test_an_indexed_document_is_told_as_caused_by_its_last_batch(room: Room) -> None:
+    commands = await embedded(room, b"one\ntwo")
+    async with room.consuming():
+        event = await room.heard.end(commands[0].body.document_id)  # type: ignore[attr-defined]
+    assert isinstance(event, DocumentIndexed)
+    assert room.heard.by_cause[commands[0].id] == [event]

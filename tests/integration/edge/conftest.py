@@ -1,0 +1,57 @@
+"""An edge over the shared servers, and the real transcript and documents consumers beside it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from consumers.documents.subscriber import documents
+from consumers.transcript.subscriber import transcript
+from producers.edge.app import EdgeLimits
+from ragline.dev_stack.embedded import EmbeddedServers
+from storage.blobs.local import LocalBlobStore
+from storage.log.producer import LogProducer
+from storage.log.publisher import OutboxPublisher
+from storage.log.subscribers import Subscribers
+from storage.postgres.unit_of_work import Database
+from tests.integration.edge.world import Person, RunningEdge, person, running_edge, tell_key
+
+
+@pytest.fixture
+async def somebody(producer: LogProducer) -> Person:
+    """A user whose key the log knows."""
+    who = person()
+    await tell_key(producer, who)
+    return who
+
+
+@pytest.fixture
+async def consumers(servers: EmbeddedServers, database: Database, producer: LogProducer) -> AsyncIterator[None]:
+    """The transcript and the documents, on this test's database."""
+    failures: list[BaseException] = []
+    publisher = OutboxPublisher(database, producer)
+    publisher.start()
+    subscribers = Subscribers(
+        servers.kafka_bootstrap, slot_name="test-0", database=database, producer=producer, publisher=publisher
+    )
+    subscribers.consume(transcript(), failures.append)
+    subscribers.consume(documents(), failures.append)
+    await subscribers.start()
+    yield
+    await subscribers.stop()
+    await publisher.stop()
+    assert not failures
+
+
+@pytest.fixture
+async def edge(
+    servers: EmbeddedServers, database: Database, producer: LogProducer, somebody: Person, tmp_path: Path
+) -> AsyncIterator[RunningEdge]:
+    """A running edge that knows `somebody`."""
+    blobs = LocalBlobStore(tmp_path / "blobs")
+    limits = EdgeLimits(max_upload_bytes=1_000_000, heartbeat_s=0.5)
+    async with running_edge(servers.kafka_bootstrap, database, producer, blobs, limits) as running:
+        yield running
+        assert not running.fatal

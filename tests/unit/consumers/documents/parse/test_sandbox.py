@@ -1,0 +1,155 @@
+"""The sandbox: whatever a file does to its parser, this process only gets a document or a reason."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from consumers.documents.parse.document import ParseFailed, ParseLimits
+from consumers.documents.parse.sandbox import parse_in_sandbox
+
+MEGABYTE = 1024 * 1024
+
+
+async def failure(path: Path, limits: ParseLimits | None = None) -> ParseFailed:
+    with pytest.raises(ParseFailed) as caught:
+        await parse_in_sandbox(path, name=path.name, media_type=None, limits=limits)
+    assert caught.value.message.endswith(".")
+    assert children() == []
+    return caught.value
+
+
+def children(pid: int | None = None) -> list[psutil.Process]:
+    """The parsers that `pid` (this process) runs."""
+    found = []
+    for process in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if "consumers.documents.parse.child" in process.cmdline():
+                found.append(process)
+    return found
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    """A file that never gives its first byte."""
+    path = tmp_path / "endless"
+    os.mkfifo(path)
+    return path
+
+
+@pytest.fixture
+async def hanging(endless: Path) -> AsyncIterator[tuple[asyncio.Task[object], psutil.Process]]:
+    """A parse that does not end by itself, and its process."""
+    task = asyncio.create_task(parse_in_sandbox(endless, name="endless", media_type=None))
+    while not children():  # noqa: ASYNC110 - a process that starts sets no event
+        await asyncio.sleep(0.01)
+    yield task, children()[0]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_document_comes_back_whole(tmp_path: Path) -> None:
+    path = tmp_path / "any.md"
+    path.write_text("# Title\n\nText with 語 and \U0001f642.\n")
+    document = await parse_in_sandbox(path, name="any.md", media_type=None)
+    assert document.text == "Title\n\nText with 語 and \U0001f642."
+    assert (document.media_type, document.title, document.n_pages) == ("text/markdown", "Title", 0)
+    assert [(block.kind, block.level) for block in document.blocks] == [("heading", 1), ("paragraph", 0)]
+
+
+async def test_a_large_text_does_not_block_the_pipes(tmp_path: Path) -> None:
+    path = tmp_path / "large.txt"
+    path.write_text("A line of text.\n" * 300_000)
+    document = await parse_in_sandbox(path, name="large.txt", media_type=None)
+    assert document.text.count("line") == 300_000
+
+
+async def test_reasons_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "empty.pdf"
+    path.write_bytes(b"")
+    assert (await failure(path)).code == "empty_document"
+
+
+async def test_text_over_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "long.txt"
+    path.write_text("word " * 1000)
+    assert (await failure(path, ParseLimits(max_characters=4000))).code == "too_large_text"
+
+
+async def test_wall_time_is_limited(endless: Path) -> None:
+    started = time.monotonic()
+    assert (await failure(endless, ParseLimits(wall_s=0.3))).code == "timeout"
+    assert time.monotonic() - started < 5
+
+
+async def test_cpu_time_is_limited(tmp_path: Path) -> None:
+    path = tmp_path / "wide.html"
+    path.write_text("<html><body><table><tr>" + "<td>x1</td>" * 48_000 + "</tr></table><p>Hello</p>")
+    assert (await failure(path, ParseLimits(cpu_s=1))).code == "timeout"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system has no limit on memory")
+async def test_memory_is_limited(tmp_path: Path) -> None:
+    path = tmp_path / "large.txt"
+    path.write_text("A line of text.\n" * 4_000_000)
+    assert (await failure(path, ParseLimits(memory_bytes=100 * MEGABYTE))).code == "out_of_memory"
+
+
+async def test_a_crash_is_a_reason(hanging: tuple[asyncio.Task[object], psutil.Process]) -> None:
+    task, process = hanging
+    process.send_signal(signal.SIGSEGV)
+    with pytest.raises(ParseFailed) as caught:
+        await task
+    assert caught.value.code == "parser_crashed"
+
+
+async def test_cancellation_ends_the_parser(hanging: tuple[asyncio.Task[object], psutil.Process]) -> None:
+    task, process = hanging
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not process.is_running()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="the system does not show environments")
+async def test_the_parser_sees_no_keys(hanging: tuple[asyncio.Task[object], psutil.Process]) -> None:
+    _, process = hanging
+    assert set(process.environ()) == {"PYTHONPATH", "LC_ALL", "MALLOC_ARENA_MAX"}
+
+
+def test_the_parser_dies_with_its_parent(endless: Path) -> None:
+    script = textwrap.dedent(
+        f"""
+        import asyncio
+        from pathlib import Path
+        from consumers.documents.parse.sandbox import parse_in_sandbox
+        asyncio.run(parse_in_sandbox(Path({str(endless)!r}), name="endless", media_type=None))
+        """
+    )
+    with subprocess.Popen([sys.executable, "-c", script]) as parent:
+        deadline = time.monotonic() + 20
+        while not (found := children(parent.pid)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        parent.kill()
+    _, alive = psutil.wait_procs(found, timeout=10)
+    assert found
+    assert not alive
+
+
+async def test_eight_at_once(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{n}.txt" for n in range(8)]
+    for number, path in enumerate(paths):
+        path.write_text(f"This is number {number}.")
+    documents = await asyncio.gather(*(parse_in_sandbox(p, name=p.name, media_type=None) for p in paths))
+    assert [document.text for document in documents] == [f"This is number {n}." for n in range(8)]

@@ -1,0 +1,57 @@
+"""Cursors lead back to where they were made, and garbage to a clear 400."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.edge.cursors import after_position, after_time, clamped, encode_cursor
+from schemas.errors import Reject
+
+
+@given(at=st.datetimes(timezones=st.just(UTC)), id_=st.uuids())
+def test_a_cursor_of_times_leads_back(at: datetime, id_: UUID) -> None:
+    assert after_time("sessions", encode_cursor("sessions", at.isoformat(), id_)) == (at, id_)
+
+
+@given(position=st.integers(0, 2**31 - 2))
+def test_a_cursor_of_positions_leads_back(position: int) -> None:
+    assert after_position("messages", encode_cursor("messages", position)) == position
+
+
+@given(text=st.text(max_size=40))
+def test_garbage_is_refused(text: str) -> None:
+    for read in (after_time, after_position):
+        with pytest.raises(Reject) as caught:
+            read("sessions", text)
+        assert (caught.value.status, caught.value.code, caught.value.field) == (400, "invalid_cursor", "cursor")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [(), (1,), ("x", "y"), ("2024-01-01T00:00:00+00:00",), ("2024-01-01", str(UUID(int=1))), (1, 2), (None, None)],
+)
+def test_a_cursor_of_another_shape_is_refused(values: tuple[object, ...]) -> None:
+    with pytest.raises(Reject):
+        after_time("sessions", encode_cursor("sessions", *values))
+
+
+@pytest.mark.parametrize("value", [-1, 2**31, "1", None, 1.5])
+def test_positions_that_no_list_has_are_refused(value: object) -> None:
+    with pytest.raises(Reject):
+        after_position("messages", encode_cursor("messages", value))
+
+
+def test_a_cursor_of_another_list_is_refused() -> None:
+    cursor = encode_cursor("sessions", datetime.now(UTC).isoformat(), UUID(int=1))
+    with pytest.raises(Reject):
+        after_time("documents", cursor)
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(-5, 1), (0, 1), (7, 7), (200, 200), (10**30, 200)])
+def test_limits_are_clamped(limit: int, expected: int) -> None:
+    assert clamped(limit) == expected
