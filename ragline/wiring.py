@@ -255,6 +255,7 @@ class Worker:
             tokens=tokens,
             prices=_prices(settings),
             flush_s=settings.worker.flush_ms / 1000,
+            lease_s=settings.worker.lease_s,
             max_attempts=settings.worker.max_attempts,
         )
         pace = Pace(settings.worker.completion_slots, settings.worker.lease_s, settings.worker.checkpoint_s)

@@ -106,7 +106,7 @@ def assemble(
     if plan is None:
         plan, chosen = _choose(question, history, offered, model=model, tokens=tokens, generation=generation)
     else:
-        chosen = _recalled(plan, offered)
+        chosen = recalled(plan, offered)
     kept = history[len(history) - min(plan.n_history_kept, len(history)) :]
     request = ChatRequest(
         messages=_messages(question, kept, chosen),
@@ -195,7 +195,8 @@ def _newest_that_fit(history: Sequence[HistoryTurn], costs: Sequence[int], room:
     return n_kept
 
 
-def _recalled(plan: ContextPlan, offered: Sequence[PassageView]) -> list[PassageView]:
+def recalled(plan: ContextPlan, offered: Sequence[PassageView]) -> list[PassageView]:
+    """The plan's passages by marker; one that is not in `offered` any more keeps its place, with no text."""
     by_id = {passage.id: passage for passage in offered}
     return [
         by_id.get(ref.id) or PassageView(ref.id, ref.document_id, "", ref.version, "", None, 0, 0, (), 0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 from uuid import UUID
 
+from pydantic import Field
+
 from schemas.events import Citation, ErrorInfo, TerminalStatus, TokenUsage
 from schemas.records import Body
 
@@ -27,14 +29,17 @@ class AttemptOpened(ChunkRecord):
 
 
 class CompletionChunk(ChunkRecord):
-    """Text at `[start, end)` code points of epoch `epoch`; `seq` counts from 1 over all attempts and epochs."""
+    """Text at `[start, end)` code points of `epoch`; `seq` counts from 1 over all attempts and epochs.
+
+    A restart opens the epoch that has its attempt's number, so that no two attempts ever open the same.
+    """
 
     ce_type: ClassVar[str] = "ragline.chat.completion_chunk.v1"
-    attempt: int
-    epoch: int
-    seq: int
-    start: int
-    end: int
+    attempt: int = Field(ge=0)
+    epoch: int = Field(ge=0)
+    seq: int = Field(ge=1, le=1_000_000)
+    start: int = Field(ge=0)
+    end: int = Field(ge=0)
     text: str
 
 

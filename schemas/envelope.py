@@ -82,6 +82,8 @@ def header_map(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
     for name, raw in headers:
         if raw is None:
             raise DeadLetter("bad_header", f"header {name!r} is null")
+        if name in found and name.startswith("ce_"):
+            raise DeadLetter("bad_header", f"header {name!r} stands twice")
         try:
             found[name] = raw.decode("ascii")
         except UnicodeDecodeError:

@@ -152,7 +152,7 @@ class CompletionCancelled(CompletionEnded):
 class CommandRejected(Body):
     """A command had no effect. `causationid` of the envelope names the command."""
 
-    ce_type: ClassVar[str] = "ragline.command_rejected.v1"
+    ce_type: ClassVar[str] = "ragline.command.rejected.v1"
     subject: str
     command_type: str
     code: str

@@ -52,12 +52,13 @@ def accept(state: FoldState, record: ChunkRecord) -> FoldState:
 
 
 def _accept_chunk(state: FoldState, chunk: CompletionChunk) -> FoldState:
-    if chunk.attempt != state.attempt:
+    """Follows, or restarts: any higher epoch from 0, whose chunk says its own seq (decision 0004)."""
+    if chunk.attempt != state.attempt or chunk.end - chunk.start != len(chunk.text):
         return state
     if (chunk.epoch, chunk.start) == (state.epoch, state.end):
-        ends, finished = (*state.chunk_ends, chunk.end), state.finished
-    elif chunk.epoch == state.epoch + 1 and chunk.start == 0:
-        ends, finished = (*((0,) * state.seq), chunk.end), None
+        seq, ends, finished = state.seq + 1, (*state.chunk_ends, chunk.end), state.finished
+    elif chunk.epoch > state.epoch and chunk.start == 0:
+        seq, ends, finished = chunk.seq, (*((0,) * (chunk.seq - 1)), chunk.end), None
     else:
         return state
-    return FoldState(chunk.attempt, chunk.epoch, chunk.end, state.seq + 1, ends, finished, state.ended)
+    return FoldState(chunk.attempt, chunk.epoch, chunk.end, seq, ends, finished, state.ended)

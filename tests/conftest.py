@@ -16,7 +16,9 @@ from storage.log.producer import LogProducer
 from storage.log.topic_admin import apply_topics
 from storage.postgres import migrate
 from storage.postgres.unit_of_work import Database
-from tests.stack import dev_stack as dev_stack
+from tests.stack import dev_stack
+
+__all__ = ["dev_stack"]
 
 
 @pytest.fixture(scope="session")

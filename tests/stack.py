@@ -46,6 +46,15 @@ def eventually(what: Callable[[], Any], *, within_s: float, why: Callable[[], st
     return value
 
 
+@dataclass(frozen=True)
+class Start:
+    """How a start went: `took_s`, the CPU that it used, and the share of the machine that others used meanwhile."""
+
+    took_s: float
+    cpu_s: float
+    others: float
+
+
 @dataclass
 class DevStack:
     """One `ragline dev`. Its home is `folder/.ragline`, so that plain commands run in `folder` find it."""
@@ -66,9 +75,9 @@ class DevStack:
         """Where its data is."""
         return self.folder / ".ragline"
 
-    def start(self) -> float:
-        """Starts it and waits; how long it took in seconds."""
-        began = time.monotonic()
+    def start(self) -> Start:
+        """Starts it and waits until everything answers."""
+        began, busy_s = time.monotonic(), _busy_s()
         with self.output.open("ab") as output:
             self._process = process = subprocess.Popen(
                 [*self.command, "--ready-file", str(self.ready_file), *self.options],
@@ -83,9 +92,10 @@ class DevStack:
             lambda: self.ready_file.exists() or process.poll() is not None, within_s=START_WITHIN_S, why=self.log
         )
         assert process.poll() is None, self.log()
-        took_s = time.monotonic() - began
+        took_s, busy_s = time.monotonic() - began, _busy_s() - busy_s
         self.report()
-        return took_s
+        cpu_s = sum(_cpu_s(p) for p in [psutil.Process(process.pid), *self._seen])
+        return Start(took_s, cpu_s, others=(busy_s - cpu_s) / (took_s * (psutil.cpu_count() or 1)))
 
     def report(self) -> dict[str, Any]:
         """The ready file as it is now."""
@@ -150,6 +160,20 @@ class DevStack:
     def ragline(self, *arguments: str | Path, timeout_s: float = 90.0) -> subprocess.CompletedProcess[str]:
         """A command in the same folder, as a user types it there."""
         return run_ragline(*arguments, cwd=self.folder, env=self.env, timeout_s=timeout_s)
+
+
+def _busy_s() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0))
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    """The process's own, and that of its children who have ended already."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system + getattr(times, "children_user", 0) + getattr(times, "children_system", 0))
 
 
 @contextmanager

@@ -44,6 +44,7 @@ class Tools:
     tokens: TokenCounter
     prices: Mapping[str, tuple[float, float]]
     flush_s: float
+    lease_s: float
     max_attempts: int
 
 
@@ -99,14 +100,16 @@ class Attempt:
         taken = await self._take()
         if taken is None:
             return
-        state = self.writer.state
-        if state.finished is not None:
-            finished = state.finished
+        finished = self.writer.state.finished
+        if finished is not None:
+            await self._reopen(taken)
             charges = {finished.attempt: finished.usage}
             await self._settle("complete", finish_reason=finished.finish_reason, charges=charges)
         elif self.job.status == "cancelling" or self._interruption == "cancelled":
+            await self._reopen(taken)
             await self._settle("cancelled")
         elif self.job.barren_attempts > self._tools.max_attempts and not taken.has_new_text:
+            await self._reopen(taken)
             await self._settle("failed", error=EXHAUSTED)
         else:
             await self._generate(taken)
@@ -120,10 +123,16 @@ class Attempt:
         if taken is None:
             logger.info("completion %s: attempt %d came too late", self.job.id, self.job.attempt)
             return None
-        self.writer.continue_from(taken.base)
+        self.writer.continue_from(taken.base, must_restart=taken.truncated)
         self._start = self._known_end = taken.base.state.end
         await self._charge_predecessor(taken)
         return taken
+
+    async def _reopen(self, taken: Taken, *, text: str | None = None) -> None:
+        """After a lost log readers may be ahead of the checkpoint: a new epoch puts all of them on its text."""
+        if taken.truncated or text is not None:
+            await self.writer.restart(self.writer.text if text is None else text)
+            await self.writer.drain()
 
     async def _charge_predecessor(self, taken: Taken) -> None:
         """A killed attempt cannot count its own tokens: its text tells (design §5.9)."""
@@ -151,18 +160,21 @@ class Attempt:
         except Reject as reject:
             await self._settle("failed", error=ErrorInfo(code=reject.code, message=reject.detail))
             return
-        if self.job.context is None and not await self._store_context(prepared, model):
-            return
-        if taken.truncated:
-            await self.writer.restart(self.writer.text)
-        if self.writer.text and not model.can_prefill:
-            await self.writer.restart("")
-            self._start = 0
-        await self._stream(model, prepared)
-
-    async def _store_context(self, prepared: Prepared, model: ChatModel) -> bool:
+        context = prepared.plan if self.job.context is None else None
         async with self._tools.database.transaction() as work:
-            return await store.store_context(work, self.job, prepared.plan, model.name)
+            status = await store.begin_call(
+                work, self.job, context=context, model=model.name, lease_s=self._tools.lease_s
+            )
+        if status is None:
+            return
+        if status == "cancelling":
+            self.interrupt("cancelled")
+        if self.writer.text and not model.can_prefill and self._interruption is None:
+            await self._reopen(taken, text="")
+            self._start = 0
+        else:
+            await self._reopen(taken)
+        await self._stream(model, prepared)
 
     async def _stream(self, model: ChatModel, prepared: Prepared) -> None:
         """Calls the provider and ends the attempt by how the call ended."""

@@ -46,6 +46,7 @@ class ChunkWriter:
         self._last_flush_s = float("-inf")
         self._last_ack: asyncio.Future[Ack] | None = None
         self._failure: BaseException | None = None
+        self._epoch_to_leave: int | None = None
         self.state = job.base.state
         self.text = job.base.text
         self.acked = Acked(job.base.state, job.base.offset)
@@ -54,13 +55,17 @@ class ChunkWriter:
         """Fences: from this record on only this attempt counts."""
         return await self._send(AttemptOpened(completion_id=self._job.id, attempt=self._job.attempt))
 
-    def continue_from(self, base: Base) -> None:
-        """What the fold found in the log before this attempt."""
+    def continue_from(self, base: Base, *, must_restart: bool) -> None:
+        """What the fold found in the log before this attempt.
+
+        `must_restart`: the log had a gap, so nothing of this may be checkpointed before the new epoch is acked.
+        """
         self.state, self.text = base.state, base.text
         self.acked = Acked(base.state, base.offset)
+        self._epoch_to_leave = base.state.epoch if must_restart else None
 
     async def restart(self, text: str) -> None:
-        """Opens a new epoch whose first chunk is `text` (it may be empty)."""
+        """Opens this attempt's own epoch, once; its first chunk is `text` (it may be empty)."""
         await self._chunk(text, restart=True)
 
     async def write(self, text: str) -> None:
@@ -109,8 +114,8 @@ class ChunkWriter:
             raise Retry(f"the stream was not written: {self._failure!r}")
 
     def acked_base(self) -> Base | None:
-        """A checkpoint of what the broker has; None while a restart is on its way."""
-        if self.acked.state.epoch != self.state.epoch:
+        """A checkpoint of what the broker has; None while a restart is due or on its way."""
+        if self.acked.state.epoch != self.state.epoch or self.acked.state.epoch == self._epoch_to_leave:
             return None
         return Base(self.acked.state, self.text[: self.acked.state.end], self.acked.offset)
 
@@ -133,7 +138,7 @@ class ChunkWriter:
 
     async def _chunk(self, text: str, *, restart: bool) -> None:
         state = self.state
-        epoch, start = (state.epoch + 1, 0) if restart else (state.epoch, state.end)
+        epoch, start = (self._job.attempt, 0) if restart else (state.epoch, state.end)
         self.text = text if restart else self.text + text
         await self._send(
             CompletionChunk(

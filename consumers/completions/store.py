@@ -54,17 +54,25 @@ async def claim(database: Database, *, owner: str, lease_s: float, limit: int) -
         raise Retry(f"another worker claimed in the same session: {error}") from error
 
 
-async def store_context(work: UnitOfWork, job: Job, context: dict[str, object], model: str) -> bool:
-    """Keeps what the model will see, for this and every later attempt; False if the job is no longer this attempt's."""
-    return bool(
-        await work.execute(
-            "UPDATE completions SET context = $3, model = $4 WHERE id = $1 AND attempt = $2",
-            job.id,
-            job.attempt,
-            context,
-            model,
-        )
+async def begin_call(
+    work: UnitOfWork, job: Job, *, context: dict[str, object] | None, model: str, lease_s: float
+) -> str | None:
+    """The fence right before a provider call: renews the lease and keeps what the model will see (if it is new).
+
+    The row's status: `in_progress`, or `cancelling`, which forbids the call; None if the job is no longer this
+    attempt's. Without it a taker that was paused after its fold would pay again for a finished answer.
+    """
+    status: str | None = await work.fetchval(
+        "UPDATE completions SET context = coalesce($3, context), model = $4,"
+        " lease_until = now() + make_interval(secs => $5)"
+        " WHERE id = $1 AND attempt = $2 AND status IN ('in_progress', 'cancelling') RETURNING status",
+        job.id,
+        job.attempt,
+        context,
+        model,
+        lease_s,
     )
+    return status
 
 
 @dataclass(frozen=True, slots=True)

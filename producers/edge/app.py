@@ -46,7 +46,7 @@ class EdgeLimits:
     publish_deadline_s: float = 2.0
     read_timeout_s: float = 5.0
     max_upload_bytes: int = 100 * 1024 * 1024
-    max_json_bytes: int = 1024 * 1024
+    max_json_bytes: int = 2 * 1024 * 1024
     ring_bytes: int = 32 * 1024 * 1024
     heartbeat_s: float = 15.0
 

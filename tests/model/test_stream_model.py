@@ -67,12 +67,6 @@ def test_every_invariant_holds_in_every_state(scenario: Scenario) -> None:
     print(report.told())
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="stream_fold.accept takes a restart only at epoch + 1 and counts seq itself: two takers that both lost the "
-    "log open the same epoch. With any higher epoch (= the attempt) and seq from the record this passes: then "
-    "remove this mark",
-)
 @pytest.mark.parametrize("scenario", LOST_LOG.values(), ids=LOST_LOG.keys())
 def test_every_invariant_holds_when_retention_takes_the_log(scenario: Scenario) -> None:
     report = check(scenario)

@@ -49,8 +49,8 @@ class ParseLimits:
 
     memory_bytes: int = 320 * 1024 * 1024
     """Private memory of the child: heap and anonymous mappings, the interpreter included."""
-    cpu_s: float = 60.0
-    wall_s: float = 120.0
+    cpu_s: float = 180.0
+    wall_s: float = 600.0
     max_characters: int = 20_000_000
     """Longest text of a document, in code points."""
 

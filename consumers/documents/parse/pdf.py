@@ -33,10 +33,9 @@ def parse_pdf(path: Path, limits: ParseLimits) -> ParsedDocument:
     A page that cannot be read is blank. Raises: ParseFailed `password_needed`, `malformed_file`, `no_text_layer`,
     `too_large_text`.
     """
-    document = _opened(path)
     builder = TextBuilder(max_characters=limits.max_characters)
     reader = Reader()
-    pages = _pages(document)
+    pages = _pages(path)
     n_pages = 0
     while some := list(itertools.islice(pages, _AT_ONCE)):
         n_pages += len(some)
@@ -52,7 +51,8 @@ def parse_pdf(path: Path, limits: ParseLimits) -> ParsedDocument:
             "no_text_layer",
             "The PDF has no text layer: its pages are images, as in a scan; run text recognition (OCR) on it first.",
         )
-    title = document.get_metadata_value("Title").strip()
+    with _opened(path) as document:
+        title = document.get_metadata_value("Title").strip()
     return builder.finish(PDF, title=None if _FILE_NAME.fullmatch(title) else title)
 
 
@@ -74,11 +74,10 @@ def _opened(path: Path) -> pypdfium2.PdfDocument:
     return document
 
 
-def _pages(document: pypdfium2.PdfDocument) -> Iterator[list[Line]]:
+def _pages(path: Path) -> Iterator[list[Line]]:
     """The lines of each page in reading order; pages that cannot be loaded are blank, at the end left out."""
     n_missing = 0
-    for number in range(len(document)):
-        lines = _page(document, number)
+    for lines in _loaded(path):
         if lines is None:
             n_missing += 1
             if n_missing > _MAX_MISSING:
@@ -87,6 +86,17 @@ def _pages(document: pypdfium2.PdfDocument) -> Iterator[list[Line]]:
         yield from ([] for _ in range(n_missing))
         n_missing = 0
         yield in_reading_order(lines)
+
+
+def _loaded(path: Path) -> Iterator[list[Line] | None]:
+    """The lines of each page as drawn. PDFium keeps what it has read of a file until that is closed."""
+    for start in itertools.count(0, _AT_ONCE):
+        with _opened(path) as document:
+            n_pages = len(document)
+            for number in range(start, min(start + _AT_ONCE, n_pages)):
+                yield _page(document, number)
+        if start + _AT_ONCE >= n_pages:
+            return
 
 
 def _page(document: pypdfium2.PdfDocument, number: int) -> list[Line] | None:

@@ -117,7 +117,7 @@ def _line(textpage: Any, text: str, start: int, end: int, *, has_wide: bool) -> 
         top=box[3],
         bottom=box[2],
         baseline=baseline.value,
-        size=sorted(_size(textpage, index) for index in indexes)[1] or box[3] - box[2],
+        size=max(_size(textpage, indexes[0]), _size(textpage, indexes[2])) or box[3] - box[2],
         is_bold=all(is_bold for is_bold, _ in fonts),
         is_fixed=all(is_fixed for _, is_fixed in fonts),
         ends_in_space=raw != raw.rstrip(),

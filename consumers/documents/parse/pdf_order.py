@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
@@ -81,9 +82,15 @@ def _gutter(lines: list[Line], size: float) -> float | None:
 
 def _are_cells(left: list[Line], right: list[Line]) -> bool:
     """Whether two sides are columns of one table: many of their lines are level, and mostly one of two is short."""
-    rows = [(line, other) for line in left for other in right if line.is_level_with(other)]
-    n_short = sum(min(len(line.text), len(other.text)) < _LONG for line, other in rows)
-    return len(rows) >= 0.4 * min(len(left), len(right)) and n_short > 0.6 * len(rows)
+    ordered = sorted(right, key=lambda line: line.baseline)
+    n_rows = n_short = 0
+    for line in left:
+        place = bisect.bisect_left(ordered, line.baseline, key=lambda other: other.baseline)
+        level = next((other for other in ordered[max(0, place - 1) : place + 1] if line.is_level_with(other)), None)
+        if level is not None:
+            n_rows += 1
+            n_short += min(len(line.text), len(level.text)) < _LONG
+    return n_rows >= 0.4 * min(len(left), len(right)) and n_short > 0.6 * n_rows
 
 
 def _widest_gap(spans: list[tuple[float, float]], least: float) -> float | None:

@@ -44,14 +44,15 @@ class Reader:
     def learn(self, pages: Iterable[Sequence[Line]]) -> None:
         """Looks at pages before they are turned into pieces."""
         for lines in pages:
+            words: list[str] = []
             is_broken = False
             for line in lines:
                 self._sizes[round(line.size, 1)] += len(line.text)
-                words = _WORD.findall(line.text.lower())
+                found = _WORD.findall(line.text.lower())
                 first, is_broken = int(is_broken), not line.ends_word or line.text.endswith("-")
-                for word in words[first : len(words) - is_broken]:
-                    parts = word.split("-")
-                    self._words.update([word, *parts] if len(parts) > 1 else parts)
+                words += found[first : len(found) - is_broken]
+            self._words.update(words)
+            self._words.update(part for word in words if "-" in word for part in word.split("-"))
         self._body = max(self._sizes, key=lambda size: self._sizes[size], default=0.0)
 
     def pieces(self, lines: Sequence[Line]) -> Iterator[Piece]:

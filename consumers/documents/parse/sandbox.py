@@ -109,7 +109,9 @@ def _document(answer: bytes) -> ParsedDocument:
 def _abnormal_end(status: int, complaint: str, limits: ParseLimits) -> ParseFailed:
     if status == -signal.SIGXCPU:
         return _timeout(limits.cpu_s)
-    if status == -signal.SIGKILL or "MemoryError" in complaint or "bad_alloc" in complaint:
+    # PDFium aborts without a word where an allocation fails; glibc says so when it finds a heap corrupted.
+    is_silent_abort = status == -signal.SIGABRT and not complaint.strip()
+    if status == -signal.SIGKILL or is_silent_abort or "MemoryError" in complaint or "bad_alloc" in complaint:
         megabytes = limits.memory_bytes // (1024 * 1024)
         return ParseFailed("out_of_memory", f"Reading the document takes more than {megabytes} MB of memory; split it.")
     return _crashed()

@@ -98,7 +98,7 @@ def _looks_like_text(head: bytes) -> bool:
         return True
     n_controls = sum(head.count(bytes([code])) for code in (*range(0x01, 0x08), *range(0x0E, 0x1B), 0x7F))
     # A stray NUL is bad input, not another type; so are a few other controls.
-    return head.count(0) <= len(head) // 100 and n_controls <= len(head) // 50
+    return head.count(0) <= max(8, len(head) // 50) and n_controls <= max(4, len(head) // 50)
 
 
 def _utf16_without_bom(head: bytes) -> bool:

@@ -112,6 +112,7 @@ class WorkerProcess:
             tokens=counter,
             prices={"test": (1.0, 2.0)},
             flush_s=0.02,
+            lease_s=self._pace.lease_s,
             max_attempts=5,
         )
         self.runner = CompletionRunner(tools, self._pace, owner=self._name, on_fail=self.failures.append)

@@ -277,9 +277,22 @@ async def test_a_batch_whose_command_was_lost_is_issued_again_and_at_last_given_
     assert "24 h" in end.error.message
 
 
-async def test_a_large_document_gives_way_and_small_ones_overtake(room: Room) -> None:
+class SlowOnLongTexts(HashEmbedder):
+    """Long texts wait until they may; short ones pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = asyncio.Event()
+
+    async def embed(self, texts: Any) -> Any:
+        if any(len(text) > 1000 for text in texts):
+            await self.may.wait()
+        return await super().embed(texts)
+
+
+async def test_small_documents_overtake_large_ones_that_take_for_ever(room: Room) -> None:
     large = "\n".join(f"line {n} {'x' * 12_000}" for n in range(120)).encode()
-    embedder = HashEmbedder(delay_s=0.05)
+    embedder = SlowOnLongTexts()
     order: list[str] = []
 
     async def read(path: Path, claim: Claim) -> Reading:
@@ -288,11 +301,11 @@ async def test_a_large_document_gives_way_and_small_ones_overtake(room: Room) ->
 
     async with room.consuming(), room.learning(embedder, slots=2, read=read):
         big = [await room.upload(large + b"%d" % n, f"big-{n}") for n in range(3)]
-        await room.heard.until(lambda: room.heard.of(big[0], PassagesEmbedded))
+        await room.heard.until(lambda: room.heard.of(big[0], DocumentParsed))
         small = [await room.upload(b"small %d" % n, f"small-{n}") for n in range(5)]
         for document_id in small:
             await room.heard.end(document_id)
-        assert not room.heard.of(big[0], DocumentIndexed)
+        embedder.may.set()
         for document_id in big:
             assert isinstance(await room.heard.end(document_id), DocumentIndexed)
     assert order == ["big-0", *(f"small-{n}" for n in range(5)), "big-1", "big-2"]
@@ -312,3 +325,18 @@ async def test_retry_is_told_apart_from_a_fault(room: Room) -> None:
     async with room.consuming(), room.learning(HashEmbedder(), read=read):
         assert isinstance(await room.heard.end(await room.upload(b"patience")), DocumentIndexed)
     assert n_calls == 8
+
+
+async def test_a_document_that_had_its_turn_gives_way_at_a_checkpoint(room: Room) -> None:
+    embedder = HashEmbedder()
+    embedder.stop_after = 1
+    async with room.consuming(), room.learning(embedder, slots=1) as jobs:
+        jobs._job._turn_s = 0.0
+        long = await room.upload(DATA)
+        await room.heard.until(lambda: room.heard.of(long, PassagesEmbedded))
+        other = await room.upload(b"waits for its turn")
+        embedder.gate.set()
+        assert isinstance(await room.heard.end(other), DocumentIndexed)
+        assert isinstance(await room.heard.end(long), DocumentIndexed)
+    assert [(await room.version(id_))["attempt"] for id_ in (long, other)] == [2, 1]
+    assert sum(embedder.counts.values()) <= 96 + 10  # the batch embedded ahead is embedded again

@@ -195,6 +195,10 @@ class Writer:
             )
         )
 
+    async def put_nothing(self) -> int:
+        """A record that counts for nobody: a fence that is long past."""
+        return await self.put(AttemptOpened(completion_id=self.id, attempt=0))
+
     async def finish(self, status: str = "complete", **more: Any) -> int:
         return await self.put(
             StreamEnded(

@@ -18,6 +18,7 @@ import pytest
 
 from consumers.documents.parse.document import ParseFailed, ParseLimits
 from consumers.documents.parse.sandbox import parse_in_sandbox
+from tests.conftest import Samples
 
 MEGABYTE = 1024 * 1024
 
@@ -104,6 +105,12 @@ async def test_memory_is_limited(tmp_path: Path) -> None:
     path = tmp_path / "large.txt"
     path.write_text("A line of text.\n" * 4_000_000)
     assert (await failure(path, ParseLimits(memory_bytes=100 * MEGABYTE))).code == "out_of_memory"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system has no limit on memory")
+async def test_memory_of_native_code_is_limited(samples: Samples) -> None:
+    path = samples.path("two-column-paper.pdf")
+    assert (await failure(path, ParseLimits(memory_bytes=20 * MEGABYTE))).code == "out_of_memory"
 
 
 async def test_a_crash_is_a_reason(hanging: tuple[asyncio.Task[object], psutil.Process]) -> None:
