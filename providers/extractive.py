@@ -23,7 +23,7 @@ class ExtractiveAnswerer:
     """`ChatModel` that picks and joins the sentences which answer `ChatRequest.question` out of `ChatRequest.passages`.
 
     Deterministic: the same request gives the same answer, so a prefill is continued exactly. Every sentence is
-    followed by its passage's `[marker]`, once for neighbours out of one passage. `max_tokens` ends the answer
+    followed by its passage's `[marker]`. `max_tokens` ends the answer
     with `length`. Nothing outside `question`, `passages`, `prefill` and `max_tokens` counts.
     """
 
@@ -78,12 +78,9 @@ def compose(request: ChatRequest) -> str:
 
 
 def _cited(chosen: list[Sentence]) -> Iterator[str]:
-    for i, sentence in enumerate(chosen):
-        following = chosen[i + 1] if i + 1 < len(chosen) else None
-        if following is not None and following.passage.marker == sentence.passage.marker:
-            yield sentence.text
-        else:
-            yield f"{sentence.text} [{sentence.passage.marker}]"
+    """Every sentence has its own marker, so that every citation quotes what stands before it."""
+    for sentence in chosen:
+        yield f"{sentence.text} [{sentence.passage.marker}]"
 
 
 def _appended(answer: str, prefill: str) -> str:

@@ -11,7 +11,7 @@ from typing import Protocol
 import uvicorn
 
 from ragline.settings import Settings, SettingsError
-from ragline.wiring import edge_running
+from ragline.wiring.edge import edge_running
 
 BACKLOG = 4096
 GRACE_S = 3

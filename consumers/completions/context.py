@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from consumers.completions.job import Job
 from providers.ports import ChatModel, ChatRequest, TokenCounter
 from retrieval.citations import cite
-from retrieval.context import ContextPlan, HistoryTurn, assemble
+from retrieval.context import ContextPlan, HistoryTurn, assemble, recalled
 from retrieval.search import PassageView, Searcher
 from schemas.errors import Reject
 from schemas.events import Citation
@@ -84,11 +84,12 @@ class Contexts:
     async def citations(self, job: Job, prepared: Prepared | None, text: str) -> tuple[Citation, ...]:
         """What the text cites; a taker that never prepared loads what was offered. Raises: Retry."""
         if prepared is not None:
-            offered = prepared.offered
+            offered: Sequence[PassageView] = prepared.offered
         elif job.context is not None:
             plan = ContextPlan.from_json(job.context)
             async with self._database.transaction(job.tenant_id) as work:
-                offered = await passages_by_id(work, [passage.id for passage in plan.passages])
+                found = await passages_by_id(work, [passage.id for passage in plan.passages])
+            offered = recalled(plan, found)
         else:
             return ()
         return tuple(cite(text, offered))

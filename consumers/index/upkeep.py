@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from consumers.index.table_locks import try_lock_table
 from schemas.errors import Retry
@@ -17,25 +17,27 @@ logger = logging.getLogger(__name__)
 
 
 class IndexUpkeep:
-    """Optimizes a table after `after_commits` commits of this process, or once it has been left alone.
+    """Optimizes a table after `after_rows` new rows of this process, or once it has been left alone.
+
+    The text leg of a search scans the rows that are not optimized yet, so their number is what costs.
 
     A process that dies forgets its counts; the next commits to the table start new ones.
     """
 
     def __init__(
-        self, *, database: Database, vectors: VectorIndex, after_commits: int = 50, interval_s: float = 10.0
+        self, *, database: Database, vectors: VectorIndex, after_rows: int = 5_000, interval_s: float = 10.0
     ) -> None:
         self._database = database
         self._vectors = vectors
-        self._after_commits = after_commits
+        self._after_rows = after_rows
         self._interval_s = interval_s
-        self._commits: Counter[str] = Counter()
+        self._rows: Counter[str] = Counter()
         self._seen: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def committed(self, tables: Iterable[str]) -> None:
-        """Counts one commit to each table."""
-        self._commits.update(tables)
+    def committed(self, table: str, n_rows: int) -> None:
+        """Counts new rows of a table."""
+        self._rows[table] += n_rows
 
     def start(self, on_fail: Callable[[BaseException], None]) -> None:
         """Begins to look after the tables. `on_fail` hears of a bug that ends it."""
@@ -65,17 +67,17 @@ class IndexUpkeep:
     async def optimize_due(self) -> list[str]:
         """One round over the tables that need it; those that were optimized. Raises: Retry."""
         done = []
-        for table, n_commits in list(self._commits.items()):
-            is_left_alone = self._seen.get(table) == n_commits
-            self._seen[table] = n_commits
-            if n_commits < self._after_commits and not is_left_alone:
+        for table, n_rows in list(self._rows.items()):
+            is_left_alone = self._seen.get(table) == n_rows
+            self._seen[table] = n_rows
+            if n_rows < self._after_rows and not is_left_alone:
                 continue
             async with self._database.transaction() as work:
                 if not await try_lock_table(work, table):
                     continue
                 await self._vectors.optimize(table)
-            self._commits[table] -= n_commits
-            if not self._commits[table]:
-                del self._commits[table], self._seen[table]
+            self._rows[table] -= n_rows
+            if not self._rows[table]:
+                del self._rows[table], self._seen[table]
             done.append(table)
         return done

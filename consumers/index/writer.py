@@ -100,7 +100,8 @@ class IndexWriter:
             [(rows[batch_key(body)], vectors) for body, _, vectors in usable],
             dimensions=usable[0][2].shape[1],
         )
-        work.after_commit.append(lambda: self._upkeep.committed([table]))
+        n_rows = sum(len(vectors) for _, _, vectors in usable)
+        work.after_commit.append(lambda: self._upkeep.committed(table, n_rows))
         causes = {version_key(body): command for body, command, _ in usable}
         for done in await mark_indexed(work, [body for body, _, _ in usable]):
             fact = DocumentIndexed(

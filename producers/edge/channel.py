@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from operator import attrgetter
 from uuid import UUID
@@ -91,6 +91,11 @@ class Channel:
                 self.closing = frames.ending(ended)
             else:
                 self.is_short = True
+
+    def fence(self, attempt: int) -> None:
+        """From here on nothing of earlier attempts counts."""
+        if attempt > self.state.attempt:
+            self.state = replace(self.state, attempt=attempt)
 
     def adopt(self, other: Channel) -> None:
         """Becomes what a newer look at base and log has found; it never goes back."""

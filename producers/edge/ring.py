@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aiokafka import ConsumerRecord
+    from storage.log.tail import ConsumerRecord
 
 RECORD_OVERHEAD_BYTES = 1_600
 """What a record takes in memory beside key and value: the object, its headers and their strings (measured)."""

@@ -174,10 +174,14 @@ class StreamHub:
         if start.ending is not None:
             return Channel.ended(start.owner, start.ending, start.base.text)
         channel = Channel(completion_id, start.owner, start.base)
-        return await self._caught_up(channel, start.offset, start.created_s - LOOKBACK_S)
+        return await self._caught_up(channel, start.offset, start.created_s - LOOKBACK_S, attempt=start.attempt)
 
-    async def _caught_up(self, channel: Channel, offset: int | None, since_s: float) -> Channel:
-        """Folds what the log has after the base, up to now: what the ring lacks is read by a consumer of its own."""
+    async def _caught_up(self, channel: Channel, offset: int | None, since_s: float, *, attempt: int = 0) -> Channel:
+        """Folds what the log has after the base, up to now: what the ring lacks is read by a consumer of its own.
+
+        Where the log has lost a part, what is left of attempts before the row's `attempt` does not count: their
+        fence may be among what was lost (decision 0004).
+        """
         ring, key = self._ring(channel.completion_id), str(channel.completion_id).encode()
         partition = TopicPartition(CHAT_CHUNKS.name, self._partition(channel.completion_id))
         while (ring.floor_s > since_s) if offset is None else (ring.floor > offset):
@@ -187,6 +191,7 @@ class StreamHub:
             except LogTruncated as error:
                 logger.warning("completion %s: %s", channel.completion_id, error)
                 channel.has_gap = True
+                channel.fence(attempt)
             except Retry as error:
                 raise log_unavailable() from error
             offset = floor

@@ -57,7 +57,7 @@ def worker(
 ) -> None:
     """Run consumers in one process."""
     from ragline.settings import load_settings
-    from ragline.wiring import CONSUMERS, Worker
+    from ragline.wiring.worker import CONSUMERS, Worker
 
     unknown = [name for name in names or () if name not in CONSUMERS]
     if unknown:
@@ -88,7 +88,7 @@ def worker(
 def relay(*, ready_touch: ReadyTouch = None) -> None:
     """Publish what a worker committed but died before publishing; one relay is active, others wait."""
     from ragline.settings import load_settings
-    from ragline.wiring import relaying
+    from ragline.wiring.relay import relaying
 
     settings = load_settings()
     _log(settings.log_level)

@@ -15,7 +15,7 @@ from ragline.settings import SettingsError, load_settings
 
 def main() -> None:
     """Prepare, or end with one line."""
-    from ragline.wiring import prepare
+    from ragline.wiring.prepare import prepare
 
     given = json.loads(sys.stdin.read() or "null")
     if given is None:  # the supervisor stopped before the servers were up

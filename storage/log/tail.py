@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from schemas.errors import RaglineError, Retry
 from schemas.topics import MAX_RECORD_BYTES, Topic
 
-__all__ = ["LogTruncated", "OnRecords", "Records", "Tail", "TopicPartition", "read_range"]
+__all__ = ["ConsumerRecord", "LogTruncated", "OnRecords", "Records", "Tail", "TopicPartition", "read_range"]
 
 Records = Sequence[ConsumerRecord]
 OnRecords = Callable[[TopicPartition, Records], None]

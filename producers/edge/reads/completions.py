@@ -23,10 +23,14 @@ TERMINAL = frozenset({"complete", "failed", "cancelled"})
 
 @dataclass(frozen=True, slots=True)
 class StreamStart:
-    """What the row says: the checkpoint to go on from, or, with `ending`, the whole text."""
+    """What the row says: the checkpoint to go on from, or, with `ending`, the whole text.
+
+    `attempt` is the newest that was claimed; it may be ahead of the checkpoint's.
+    """
 
     owner: Owner
     base: Base
+    attempt: int
     offset: int | None
     created_s: float
     ending: Ending | None
@@ -84,6 +88,7 @@ async def stream_start(
     return StreamStart(
         owner=Owner(row["tenant_id"], row["user_id"], row["session_id"], row["message_id"]),
         base=Base(state, _text(row)),
+        attempt=row["attempt"],
         offset=row["checkpoint_offset"],
         created_s=row["created_at"].timestamp(),
         ending=_ending(row) if is_terminal else None,

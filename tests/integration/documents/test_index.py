@@ -107,15 +107,15 @@ async def test_the_purge_is_repeated_until_everything_is_gone(room: Room, monkey
     assert [key async for key in room.blobs.list_keys("tenants/")] == []
 
 
-async def test_a_table_is_optimized_after_enough_commits_or_when_left_alone(room: Room) -> None:
-    upkeep = IndexUpkeep(database=room.database, vectors=room.vectors, after_commits=3)
+async def test_a_table_is_optimized_after_enough_rows_or_when_left_alone(room: Room) -> None:
+    upkeep = IndexUpkeep(database=room.database, vectors=room.vectors, after_rows=100)
     commands = await embedded(room, b"one\ntwo")
     table = table_name(room.tenant_id, TABLE_MODEL)
     await handle(room, commands, upkeep)
     assert await upkeep.optimize_due() == []
     assert await upkeep.optimize_due() == [table]
     assert await upkeep.optimize_due() == []
-    upkeep.committed([table, table, table])
+    upkeep.committed(table, 100)
     async with room.database.transaction() as writer:
         await lock_tables(writer, [table])
         assert await upkeep.optimize_due() == []

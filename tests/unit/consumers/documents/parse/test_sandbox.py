@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -160,3 +161,45 @@ async def test_eight_at_once(tmp_path: Path) -> None:
         path.write_text(f"This is number {number}.")
     documents = await asyncio.gather(*(parse_in_sandbox(p, name=p.name, media_type=None) for p in paths))
     assert [document.text for document in documents] == [f"This is number {n}." for n in range(8)]
+
+
+def pdf(*objects: bytes) -> bytes:
+    """A PDF of these objects, numbered from 1; the first is the catalog."""
+    body = b"%PDF-1.7\n"
+    offsets = []
+    for number, content in enumerate(objects, start=1):
+        offsets.append(len(body))
+        body += b"%d 0 obj\n%s\nendobj\n" % (number, content)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    head = b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
+    return (
+        body + head + table + b"trailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % (len(objects) + 1, len(body))
+    )
+
+
+async def test_a_loop_in_the_page_tree_ends(tmp_path: Path) -> None:
+    path = tmp_path / "loop.pdf"
+    path.write_bytes(
+        pdf(
+            b"<</Type/Catalog/Pages 2 0 R>>",
+            b"<</Type/Pages/Kids[3 0 R]/Count 1000000>>",
+            b"<</Type/Pages/Parent 2 0 R/Kids[2 0 R 3 0 R]/Count 1000000>>",
+        )
+    )
+    assert (await failure(path, ParseLimits(wall_s=60))).code in ("malformed_file", "too_large_text")
+
+
+async def test_a_bomb_in_a_page_s_stream_ends(tmp_path: Path) -> None:
+    packer = zlib.compressobj(9)
+    bomb = b"".join([*(packer.compress(b"q " * (MEGABYTE // 2)) for _ in range(512)), packer.flush()])
+    path = tmp_path / "bomb.pdf"
+    path.write_bytes(
+        pdf(
+            b"<</Type/Catalog/Pages 2 0 R>>",
+            b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+            b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Contents 4 0 R>>",
+            b"<</Length %d/Filter/FlateDecode>>stream\n%s\nendstream" % (len(bomb), bomb),
+        )
+    )
+    codes = ("out_of_memory", "parser_crashed", "timeout", "no_text_layer", "malformed_file")
+    assert (await failure(path, ParseLimits(cpu_s=20))).code in codes

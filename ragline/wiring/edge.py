@@ -1,0 +1,60 @@
+"""The edge's process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from producers.edge.app import Edge, EdgeLimits, build_app
+from ragline import __version__
+from ragline.settings import Settings
+from ragline.wiring.connections import OnFail, build_database, until_there
+from ragline.wiring.stores import build_blobs, build_embedder, build_models, build_vectors
+from retrieval.search import Searcher
+from storage.log.producer import LogProducer
+from storage.postgres.passages import PassageVisibility
+
+
+@asynccontextmanager
+async def edge_running(settings: Settings, on_fail: OnFail, stop: asyncio.Task[None]) -> AsyncIterator[Edge | None]:
+    """The edge, following the log, for as long as the block runs; None if `stop` came before Kafka did."""
+    async with AsyncExitStack() as stack:
+        database = build_database(settings)
+        stack.push_async_callback(database.close)
+        producer = LogProducer(settings.kafka_bootstrap, client_id="ragline-edge")
+        blobs, vectors, embedder = build_blobs(settings), build_vectors(settings), build_embedder(settings)
+        for close in (producer.stop, blobs.close, vectors.close, embedder.close):
+            stack.push_async_callback(close)
+        limits = settings.edge
+        edge = build_app(
+            bootstrap=settings.kafka_bootstrap,
+            database=database,
+            producer=producer,
+            blobs=blobs,
+            searcher=Searcher(vectors, embedder, PassageVisibility(database)),
+            model_names=list(build_models(settings).by_name),
+            on_fatal=on_fail,
+            limits=EdgeLimits(
+                wait_s=limits.wait_s,
+                publish_deadline_s=limits.publish_deadline_s,
+                max_upload_bytes=limits.max_upload_bytes,
+                ring_bytes=limits.ring_bytes,
+            ),
+            version=__version__,
+        )
+
+        async def start() -> None:
+            await asyncio.gather(until_there(producer.start), embedder.embed(["warm"]))
+            await until_there(edge.start)
+
+        starting = asyncio.create_task(start())
+        await asyncio.wait([starting, stop], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            yield None
+            return
+        starting.result()
+        stack.push_async_callback(edge.stop)
+        yield edge

@@ -1,0 +1,36 @@
+"""The relay's process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from consumers.relay.sweep import relay_forever
+from ragline.settings import Settings
+from ragline.wiring.connections import OnFail, build_database, until_there
+from storage.log.producer import LogProducer
+
+
+@asynccontextmanager
+async def relaying(settings: Settings, on_fail: OnFail) -> AsyncIterator[None]:
+    """The relay runs for as long as the block does."""
+    database = build_database(settings, max_connections=2)
+    producer = LogProducer(settings.kafka_bootstrap, client_id="ragline-relay")
+    await until_there(producer.start)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            on_fail(error)
+
+    tasks = [asyncio.create_task(relay_forever(database, producer)), asyncio.create_task(producer.watch())]
+    for task in tasks:
+        task.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await producer.stop()
+        await database.close()

@@ -1,0 +1,59 @@
+"""Models, blobs, vectors and embeddings by the settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from providers.catalog import ModelSpec, build_chat_models
+from providers.embeddings import WordLlamaEmbedder
+from providers.ports import Embedder, Models
+from providers.tokens import TiktokenCounter
+from ragline.settings import Settings, SettingsError, resolve_secret
+from storage.blobs.local import LocalBlobStore
+from storage.ports import BlobStore, VectorIndex
+from storage.vectors.lance import LanceVectorIndex
+
+
+def build_models(settings: Settings) -> Models:
+    """The configured chat models, or the offline answerer. Raises: SettingsError."""
+    specs = [
+        ModelSpec(
+            name=model.name,
+            model=model.model,
+            api_base=model.api_base,
+            api_key=resolve_secret(model.api_key),
+            prefill=model.prefill,
+            context_tokens=model.context_tokens,
+            max_output_tokens=model.max_output_tokens,
+            timeout_s=model.timeout_s,
+            adapter=model.adapter,
+        )
+        for model in settings.models
+    ]
+    try:
+        return build_chat_models(specs, counter=TiktokenCounter())
+    except ValueError as error:
+        raise SettingsError(f"setting models: {error}") from None
+
+
+def build_blobs(settings: Settings) -> BlobStore:
+    """A folder, or a bucket for `s3://bucket/prefix`."""
+    url = settings.blobs_url
+    if not url.startswith("s3://"):
+        return LocalBlobStore(Path(url))
+    from storage.blobs.s3 import S3BlobStore
+
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    return S3BlobStore(bucket=bucket, prefix=prefix, endpoint_url=settings.s3_endpoint, region=settings.s3_region)
+
+
+def build_vectors(settings: Settings) -> VectorIndex:
+    """LanceDB in a folder or on S3."""
+    return LanceVectorIndex(settings.vectors_url)
+
+
+def build_embedder(settings: Settings) -> Embedder:
+    """The offline embedder; others come with their setting. Raises: SettingsError."""
+    if settings.embedding_model != "wordllama-256":
+        raise SettingsError(f'setting embedding_model: "{settings.embedding_model}" is unknown; known: wordllama-256')
+    return WordLlamaEmbedder()

@@ -1,0 +1,172 @@
+"""The worker's process: the consumers it was asked for, over one database, one producer, one slot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from consumers.completions.attempt import Tools
+from consumers.completions.context import Contexts
+from consumers.completions.runner import CompletionRunner, Pace
+from consumers.documents.runner import DocumentJobs
+from consumers.documents.subscriber import documents
+from consumers.index.subscriber import index
+from consumers.index.upkeep import IndexUpkeep
+from consumers.index.writer import IndexWriter
+from consumers.transcript.subscriber import transcript
+from providers.catalog import close_chat_models, start_chat_models
+from providers.ports import Embedder
+from providers.tokens import TiktokenCounter
+from ragline.settings import Settings
+from ragline.wiring.connections import OnFail, build_database, until_there
+from ragline.wiring.stores import build_blobs, build_embedder, build_models, build_vectors
+from retrieval.search import Searcher
+from storage.log.producer import LogProducer
+from storage.log.publisher import OutboxPublisher
+from storage.log.subscribers import Subscribers
+from storage.ports import BlobStore, VectorIndex
+from storage.postgres.leases import Slot
+from storage.postgres.passages import PassageVisibility
+from storage.postgres.unit_of_work import Database
+
+CONSUMERS = ("transcript", "completions", "documents", "index")
+
+
+def _prices(settings: Settings) -> dict[str, tuple[float, float]]:
+    return {
+        model.name: (model.input_cost_per_million, model.output_cost_per_million)
+        for model in settings.models
+        if model.input_cost_per_million is not None and model.output_cost_per_million is not None
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Clients:
+    """What the consumers of a process share."""
+
+    database: Database
+    producer: LogProducer
+    publisher: OutboxPublisher
+    slot: Slot
+    blobs: BlobStore
+    vectors: VectorIndex
+    embedder: Embedder
+
+
+class Worker:
+    """The consumers of one process. `on_fail` hears of what should end it."""
+
+    def __init__(self, settings: Settings, names: Sequence[str], on_fail: OnFail) -> None:
+        self._settings = settings
+        self._names = names or CONSUMERS
+        self._on_fail = on_fail
+        self._stack = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Returns when every consumer polls. Waits for servers that are away. Raises: SettingsError."""
+        settings, stack = self._settings, self._stack
+        database = build_database(settings, max_connections=16)
+        stack.push_async_callback(database.close)
+        slot = Slot(database, "worker")
+        await until_there(slot.acquire)
+        stack.push_async_callback(slot.release)
+        producer = LogProducer(settings.kafka_bootstrap, client_id=f"ragline-{slot.name}")
+        await until_there(producer.start)
+        stack.push_async_callback(producer.stop)
+        publisher = OutboxPublisher(database, producer)
+        publisher.start()
+        stack.push_async_callback(publisher.stop)
+        self._watch(stack, slot.watch(), "slot")
+        self._watch(stack, producer.watch(), "producer")
+        blobs, vectors = build_blobs(settings), build_vectors(settings)
+        embedder = build_embedder(settings)
+        for close in (blobs.close, vectors.close, embedder.close):
+            stack.push_async_callback(close)
+        await self._start_consumers(_Clients(database, producer, publisher, slot, blobs, vectors, embedder))
+
+    async def stop(self) -> None:
+        """Finishes or hands over what is held, in the reverse order."""
+        await self._stack.aclose()
+
+    def _watch(self, stack: AsyncExitStack, watching: Awaitable[None], name: str) -> None:
+        async def run() -> None:
+            await watching
+
+        task = asyncio.create_task(run(), name=name)
+
+        def ended(done: asyncio.Task[None]) -> None:
+            if not done.cancelled() and (error := done.exception()) is not None:
+                self._on_fail(error)
+
+        task.add_done_callback(ended)
+        stack.callback(task.cancel)
+
+    async def _start_consumers(self, clients: _Clients) -> None:
+        settings, stack = self._settings, self._stack
+        subscribers = Subscribers(
+            settings.kafka_bootstrap,
+            slot_name=clients.slot.name,
+            database=clients.database,
+            producer=clients.producer,
+            publisher=clients.publisher,
+            max_records=settings.worker.batch_records,
+            session_timeout_ms=settings.worker.session_timeout_ms,
+        )
+        if "transcript" in self._names:
+            subscribers.consume(transcript(), self._on_fail)
+        if "documents" in self._names:
+            subscribers.consume(documents(), self._on_fail)
+            jobs = DocumentJobs(
+                database=clients.database,
+                publisher=clients.publisher,
+                blobs=clients.blobs,
+                vectors=clients.vectors,
+                embedder=clients.embedder,
+                token_counter=TiktokenCounter(),
+                kafka_bootstrap=settings.kafka_bootstrap,
+                slot_name=clients.slot.name,
+                slots=settings.worker.document_slots,
+                lease_s=settings.worker.lease_s,
+                max_attempts=settings.worker.max_attempts,
+            )
+            await until_there(lambda: jobs.start(self._on_fail))
+            stack.push_async_callback(jobs.stop)
+        if "index" in self._names:
+            upkeep = IndexUpkeep(database=clients.database, vectors=clients.vectors)
+            upkeep.start(self._on_fail)
+            stack.push_async_callback(upkeep.stop)
+            subscribers.consume(
+                index(IndexWriter(blobs=clients.blobs, vectors=clients.vectors, upkeep=upkeep)), self._on_fail
+            )
+        if "completions" in self._names:
+            await self._start_completions(clients)
+        await until_there(subscribers.start)
+        stack.push_async_callback(subscribers.stop)
+
+    async def _start_completions(self, clients: _Clients) -> None:
+        settings = self._settings
+        models = build_models(settings)
+        await start_chat_models(models)
+        self._stack.push_async_callback(close_chat_models, models)
+        tokens = TiktokenCounter()
+        await asyncio.gather(asyncio.to_thread(tokens.count, "warm"), clients.embedder.embed(["warm"]))
+        searcher = Searcher(clients.vectors, clients.embedder, PassageVisibility(clients.database))
+        tools = Tools(
+            bootstrap=settings.kafka_bootstrap,
+            database=clients.database,
+            producer=clients.producer,
+            publisher=clients.publisher,
+            models=models,
+            contexts=Contexts(clients.database, searcher, tokens),
+            tokens=tokens,
+            prices=_prices(settings),
+            flush_s=settings.worker.flush_ms / 1000,
+            lease_s=settings.worker.lease_s,
+            max_attempts=settings.worker.max_attempts,
+        )
+        pace = Pace(settings.worker.completion_slots, settings.worker.lease_s, settings.worker.checkpoint_s)
+        runner = CompletionRunner(tools, pace, owner=clients.slot.name, on_fail=self._on_fail)
+        await until_there(runner.start)
+        self._stack.push_async_callback(runner.stop)
