@@ -32,7 +32,7 @@ _SESSIONS, _MESSAGES = "/api/v1/sessions/", "/messages"
 _COMPLETIONS, _STREAM = "/api/v1/completions/", "/stream"
 
 LONG_BODY_BYTES = 64 * 1024
-LINGER_S, LINGER_BYTES = 0.5, 4 * 1024 * 1024
+LINGER_S, LINGER_BYTES = 1.0, 64 * 1024 * 1024
 
 
 class Api(FastAPI):

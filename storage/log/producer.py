@@ -66,11 +66,12 @@ class LogProducer:
         task = self._producer._sender.sender_task
         return bool(task is not None and task.done())
 
-    async def watch(self, *, interval_s: float = 0.5) -> None:
-        """Raises: Stop as soon as the sender has died for good."""
-        while not self.is_dead:
-            await asyncio.sleep(interval_s)
-        raise Stop("the Kafka producer died for good; the process must start anew")
+    async def watch(self) -> None:
+        """Returns after `stop`. Raises: Stop as soon as the sender has died for good."""
+        if self._producer is not None and (sender := self._producer._sender.sender_task) is not None:
+            await asyncio.wait([sender])
+        if self._producer is not None:
+            raise Stop("the Kafka producer died for good; the process must start anew")
 
     async def send_raw(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Headers

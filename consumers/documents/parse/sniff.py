@@ -51,6 +51,8 @@ def sniff(path: Path, *, name: str, media_type: str | None) -> str:
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if not head.strip(b"\x00\t\r\n "):
+        if len(head) == _HEAD:  # text may follow
+            return TEXT
         raise ParseFailed("empty_document", "The file is empty.")
     if b"%PDF-" in head[:1024]:
         return PDF

@@ -182,11 +182,11 @@ async def test_a_loop_in_the_page_tree_ends(tmp_path: Path) -> None:
     path.write_bytes(
         pdf(
             b"<</Type/Catalog/Pages 2 0 R>>",
-            b"<</Type/Pages/Kids[3 0 R]/Count 1000000>>",
-            b"<</Type/Pages/Parent 2 0 R/Kids[2 0 R 3 0 R]/Count 1000000>>",
+            b"<</Type/Pages/Kids[3 0 R]/Count 1000>>",
+            b"<</Type/Pages/Parent 2 0 R/Kids[2 0 R 3 0 R]/Count 1000>>",
         )
     )
-    assert (await failure(path, ParseLimits(wall_s=60))).code in ("malformed_file", "too_large_text")
+    assert (await failure(path, ParseLimits(wall_s=60))).code == "malformed_file"
 
 
 async def test_a_bomb_in_a_page_s_stream_ends(tmp_path: Path) -> None:
@@ -201,5 +201,4 @@ async def test_a_bomb_in_a_page_s_stream_ends(tmp_path: Path) -> None:
             b"<</Length %d/Filter/FlateDecode>>stream\n%s\nendstream" % (len(bomb), bomb),
         )
     )
-    codes = ("out_of_memory", "parser_crashed", "timeout", "no_text_layer", "malformed_file")
-    assert (await failure(path, ParseLimits(cpu_s=20))).code in codes
+    assert (await failure(path, ParseLimits(cpu_s=20))).code in ("out_of_memory", "timeout")

@@ -60,6 +60,7 @@ def refused(tmp_path: Path, data: bytes, name: str = "file") -> ParseFailed:
         (b"Note: a text\nthat is no mail\n\nat all", "notes.txt", None, TEXT),
         ("한국어".encode("cp949"), "x.txt", None, TEXT),
         ("plain and wide, without a mark".encode("utf-16-le"), "x", None, TEXT),
+        (b"\n \n" * 50_000 + b"words at last", "x", None, TEXT),
         (b"words and a stray \x00 here", "x", None, TEXT),
     ],
 )

@@ -1,0 +1,63 @@
+"""What a worker committed and never published is published by the relay, under the same ids."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from consumers.relay.sweep import sweep_once
+from ragline.dev_stack.embedded import EmbeddedServers
+from schemas.envelope import Envelope, decode
+from schemas.events import SessionDeleted
+from schemas.ids import new_id
+from schemas.topics import CHAT_EVENTS
+from storage.log.producer import LogProducer
+from storage.log.tail import Records, Tail, TopicPartition
+from storage.postgres import outbox
+from storage.postgres.unit_of_work import Database
+
+TENANT = new_id()
+
+
+def event(session_id: UUID, version: int) -> Envelope:
+    body = SessionDeleted(session_id=session_id, session_version=version)
+    return Envelope(body=body, tenant_id=TENANT, source="test")
+
+
+async def test_forgotten_records_are_published_in_order_and_marked(
+    servers: EmbeddedServers, database: Database, producer: LogProducer
+) -> None:
+    session = new_id()
+    found: list[Envelope] = []
+
+    def take(_: TopicPartition, records: Records) -> None:
+        envelopes = [decode(CHAT_EVENTS, record.headers, record.value) for record in records]
+        found.extend(one for one in envelopes if one.tenant_id == TENANT)
+
+    tail = Tail(servers.kafka_bootstrap, [CHAT_EVENTS], take, client_id="test-relay")
+    await tail.start()
+    events = [event(session, version) for version in range(1, 21)]
+    async with database.transaction() as work:
+        await outbox.add(work, [(CHAT_EVENTS, one) for one in events])
+    assert await sweep_once(database, producer, older_than_s=60) == 0
+    assert await sweep_once(database, producer, older_than_s=0) == 20
+    assert await sweep_once(database, producer, older_than_s=0) == 0
+    await tail.until(await tail.end_offsets())
+    assert [one.id for one in found] == [one.id for one in events]
+    # a relay that dies between publish and mark: the same records, the same ids
+    async with database.transaction() as work:
+        await work.execute("UPDATE outbox SET published_at = NULL WHERE id = $1", events[3].id)
+    assert await sweep_once(database, producer, older_than_s=0) == 1
+    await tail.until(await tail.end_offsets())
+    await tail.stop()
+    assert [one.id for one in found] == [*(one.id for one in events), events[3].id]
+
+
+async def test_the_feed_is_in_commit_order(database: Database) -> None:
+    session = new_id()
+    for version in (1, 2, 3):
+        async with database.transaction() as work:
+            await outbox.add(work, [(CHAT_EVENTS, event(session, version))])
+    async with database.transaction() as work:
+        rows = await work.fetch("SELECT xact_id::text::bigint AS xact, seq FROM outbox ORDER BY xact_id, seq")
+    assert rows == sorted(rows, key=lambda row: row["seq"])
+    assert len({row["xact"] for row in rows}) == 3
