@@ -61,7 +61,7 @@ class WorkerSettings(BaseModel):
 
     completion_slots: int = Field(default=200, ge=1, description="answers written at once by one process")
     document_slots: int = Field(default=2, ge=1)
-    lease_s: float = Field(default=4.0, ge=0.5, description="a dead worker's job is taken over after this long")
+    lease_s: float = Field(default=3.0, ge=0.5, description="a dead worker's job is taken over after this long")
     flush_ms: int = Field(default=30, ge=0, le=1000)
     checkpoint_s: float = Field(default=1.0, gt=0)
     max_attempts: int = Field(default=5, ge=1)

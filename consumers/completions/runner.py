@@ -44,7 +44,8 @@ class CompletionRunner:
         )
 
     async def start(self) -> None:
-        """Begins to claim. Raises: Retry if Kafka is away."""
+        """Begins to claim. Raises: Retry if Kafka or PostgreSQL is away."""
+        await store.expire_leases(self._tools.database, owner=self._owner)
         await self._tail.start()
         loops = (("claims", self._claim_forever()), ("checkpoints", self._checkpoint_forever()))
         self._tasks = [asyncio.create_task(loop, name=f"completions {name}") for name, loop in loops]

@@ -152,7 +152,7 @@ class Cursor:
 
 def _is_beyond(state: FoldState, record: ChunkRecord) -> bool:
     """Whether a record that does not count tells that earlier ones were missed."""
-    if not isinstance(record, CompletionChunk):
+    if not isinstance(record, CompletionChunk) or record.end - record.start != len(record.text):
         return False
     if record.attempt != state.attempt:
         return record.attempt > state.attempt

@@ -187,28 +187,38 @@ class StreamHub:
         while (ring.floor_s > since_s) if offset is None else (ring.floor > offset):
             floor = ring.floor
             try:
-                await self._replay(channel, partition, offset, floor, since_s)
+                await self._replay(channel, partition, offset, floor, since_s, whole=True)
             except LogTruncated as error:
                 logger.warning("completion %s: %s", channel.completion_id, error)
                 channel.has_gap = True
                 channel.fence(attempt)
-            except Retry as error:
-                raise log_unavailable() from error
+                await self._replay(channel, partition, offset, floor, since_s, whole=False)
             offset = floor
         for record in ring.of_key(key, offset):
             _fold(channel, record.headers, record.value)
         return channel
 
     async def _replay(
-        self, channel: Channel, partition: TopicPartition, offset: int | None, end: int, since_s: float
+        self,
+        channel: Channel,
+        partition: TopicPartition,
+        offset: int | None,
+        end: int,
+        since_s: float,
+        *,
+        whole: bool,
     ) -> None:
+        """Folds a range of the log. Raises: LogTruncated, with nothing folded, if `whole` and a part is lost."""
         key = str(channel.completion_id).encode()
-        async with self._replays:
-            records = read_range(self._bootstrap, partition, offset, end, since_s=since_s, whole=True)
-            async with aclosing(records):  # type: ignore[type-var]
-                async for record in records:
-                    if record.key == key:
-                        _fold(channel, record.headers, record.value)
+        try:
+            async with self._replays:
+                records = read_range(self._bootstrap, partition, offset, end, since_s=since_s, whole=whole)
+                async with aclosing(records):  # type: ignore[type-var]
+                    async for record in records:
+                        if record.key == key:
+                            _fold(channel, record.headers, record.value)
+        except Retry as error:
+            raise log_unavailable() from error
 
     def _register(self, channel: Channel) -> Channel:
         """From here on the tail feeds it; called in the same step as the end of its catching up."""

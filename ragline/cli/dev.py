@@ -41,13 +41,9 @@ def dev(
         if home is not None:
             announce_home(home)
         settings = load_settings()
+        port = settings.edge.port if port is None else port
         options = DevOptions(
-            home=settings.home,
-            port=settings.edge.port if port is None else port,
-            n_edges=edges,
-            n_workers=workers,
-            ready_file=ready_file,
-            embedded=embedded,
+            settings.home, port, n_edges=edges, n_workers=workers, ready_file=ready_file, embedded=embedded
         )
         asyncio.run(Supervisor(options, settings, narrator).run())
     except (DevStackError, SettingsError) as error:

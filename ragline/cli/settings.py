@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
+
+NEVER_FOLDED = 500
 
 
 def settings(
@@ -35,5 +38,4 @@ def settings(
         value = "" if row.value is None else json.dumps(row.value, ensure_ascii=False).strip('"')
         source = f"{row.source} {row.where}".strip()
         table.add_row(row.name, Text(value), Text(source, style="dim" if row.source == "default" else ""))
-    console = Console(highlight=False)
-    console.print(table, soft_wrap=not console.is_terminal)
+    Console(highlight=False, width=None if sys.stdout.isatty() else NEVER_FOLDED).print(table)

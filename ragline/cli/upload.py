@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from ragline.cli.ask import ApiKey, Url
+from ragline.cli.settings import NEVER_FOLDED
 
 if TYPE_CHECKING:
     from ragline.client.target import Target
@@ -111,7 +113,6 @@ def _show_table(results: list[Uploaded]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("file", "status", "pages", "passages", "document"):
         table.add_column(column, overflow="fold", justify="right" if column in {"pages", "passages"} else "left")
@@ -120,7 +121,7 @@ def _show_table(results: list[Uploaded]) -> None:
         style = "green" if r.status == "indexed" else "" if r.is_good else "red"
         numbers = [str(n) if n else "" for n in (r.n_pages, r.n_passages)]
         table.add_row(Text(r.path.name), Text(status, style=style), *numbers, str(r.document_id or ""))
-    console.print(table, soft_wrap=not console.is_terminal)
+    Console(highlight=False, width=None if sys.stdout.isatty() else NEVER_FOLDED).print(table)
     for r in results:
         if not r.is_good:
             typer.echo(f"error: {r.path}: {r.error or r.status}", err=True)

@@ -67,10 +67,10 @@ class Log:
         self.state = after
         self.records.append(record)
 
-    def chunk(self, text: str, *, attempt: int | None = None, restart: bool = False) -> None:
+    def chunk(self, text: str, *, attempt: int | None = None, restart: bool = False, n_missing: int = 0) -> None:
         state = self.state
-        epoch, start = (state.epoch + 1, 0) if restart else (state.epoch, state.end)
         number = state.attempt if attempt is None else attempt
+        epoch, start = (max(number, state.epoch + 1), 0) if restart else (state.epoch, state.end)
         self.put(
             CompletionChunk(
                 completion_id=ID,
@@ -78,7 +78,7 @@ class Log:
                 epoch=epoch,
                 seq=state.seq + 1,
                 start=start,
-                end=start + len(text),
+                end=start + len(text) + n_missing,
                 text=text,
             )
         )
@@ -93,6 +93,7 @@ steps = st.one_of(
     st.tuples(st.just("chunk"), texts),
     st.tuples(st.just("restart"), texts),
     st.tuples(st.just("zombie"), texts),
+    st.tuples(st.just("malformed"), texts),
     st.tuples(st.just("open"), st.just("")),
 )
 
@@ -105,6 +106,8 @@ def written(plan: list[tuple[str, str]]) -> Log:
             log.put(AttemptOpened(completion_id=ID, attempt=log.state.attempt + 1))
         elif kind == "zombie":
             log.chunk(text, attempt=log.state.attempt - 1)
+        elif kind == "malformed":
+            log.chunk(text, n_missing=3)
         else:
             log.chunk(text, restart=kind == "restart")
     log.end()
@@ -219,7 +222,7 @@ def test_missing_records_are_noticed() -> None:
 
 
 def test_what_does_not_count_is_no_gap() -> None:
-    log = written([("chunk", "abc"), ("open", ""), ("zombie", "x"), ("chunk", "def")])
+    log = written([("chunk", "abc"), ("open", ""), ("zombie", "x"), ("malformed", "y"), ("chunk", "def")])
     assert not channel_at(log, len(log.records)).has_gap
 
 

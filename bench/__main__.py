@@ -1,0 +1,73 @@
+"""`python -m bench [--only NAME] [--rounds N] [--json] [--write]`: measures and prints the table."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+from bench import accept, applied, first_token, persisted, relay
+from bench.measure import Row
+from bench.servers import embedded_servers
+from bench.stack import Stack, dev_stack
+from bench.table import machine, markdown, show
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+# accept comes last: it leaves a backlog for the worker that it paused
+ON_STACK: dict[str, Callable[..., Awaitable[list[Row]]]] = {
+    "first_token": first_token.run,
+    "applied": applied.run,
+    "relay": relay.run,
+    "accept": accept.run,
+}
+NAMES = ("persisted", *ON_STACK)
+
+
+async def measure(names: Sequence[str], n_rounds: int) -> list[Row]:
+    """The rows of these lines, in the order of the table."""
+    rows: list[Row] = []
+    if "persisted" in names:
+        _tell("persisted")
+        async with embedded_servers() as servers:
+            rows += await persisted.run(servers, n_rounds=n_rounds)
+    async with AsyncExitStack() as exits:
+        stack: Stack | None = None
+        for name in [name for name in ON_STACK if name in names]:
+            stack = stack or await exits.enter_async_context(dev_stack())
+            _tell(name)
+            rows += await ON_STACK[name](stack, n_rounds=n_rounds)
+    return rows
+
+
+def _tell(name: str) -> None:
+    print(f"bench: {name} …", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """0 if every limit is kept, 1 if one is not."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", action="append", choices=NAMES, help="one line of the table; may be repeated")
+    parser.add_argument("--rounds", type=int, default=3, help="alternating rounds of each line (default 3)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--write", action="store_true", help=f"write the table to {RESULTS.name}")
+    options = parser.parse_args()
+    import uvloop
+
+    rows = uvloop.run(measure(options.only or NAMES, options.rounds))
+    if options.json:
+        print(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, ensure_ascii=False))
+    else:
+        show(rows)
+    if options.write:
+        RESULTS.write_text(markdown(rows, RESULTS.read_text() if RESULTS.exists() else ""))
+    return 0 if all(row.ok is not False for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

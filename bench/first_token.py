@@ -1,0 +1,78 @@
+"""*first token*: from the request to the first text, against the same call made directly to the provider.
+
+Through us: `POST …/messages` with `Accept: text/event-stream`, to the first `delta`. Alone: one request at a time.
+At once: 40 requests in the same moment, each in a session of its own.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from bench.measure import Row, alternate, number, percentile
+from bench.stack import Stack
+
+N_ALONE, AT_ONCE, N_BURSTS = 20, 40, 3
+CONTENT = "How does trace-based compilation decide when to compile a loop? [[n_tokens=8]]"
+ALONE_MS, AT_ONCE_MS = 20.0, 150.0
+
+
+async def run(stack: Stack, *, n_rounds: int) -> list[Row]:
+    """The rows of *first token*."""
+    provider = urlsplit(stack.deterministic)
+    direct = {"host": provider.hostname, "port": provider.port, "key": "none", "direct": True}
+    ours = stack.client(model="deterministic")
+    slowest: list[float] = []
+
+    async def first(side: dict[str, object], *, n: int, at_once: int) -> list[float]:
+        asked = {**side, "what": "first", "content": CONTENT, "n": n, "at_once": at_once}
+        found: list[float] = (await stack.children.answer("bench.load_client", asked))["ms"]
+        return found
+
+    async def p50(side: dict[str, object], *, n: int, at_once: int) -> float:
+        found = await first(side, n=n, at_once=at_once)
+        if side is ours and at_once > 1:
+            slowest.append(max(found))
+        return percentile(found, 0.5)
+
+    await first(ours, n=2, at_once=AT_ONCE)
+    alone = await alternate(
+        n_rounds,
+        {
+            "direct": lambda: p50(direct, n=N_ALONE, at_once=1),
+            "ours": lambda: p50(ours, n=N_ALONE, at_once=1),
+        },
+    )
+    burst = await alternate(
+        n_rounds,
+        {
+            "direct": lambda: p50(direct, n=N_BURSTS, at_once=AT_ONCE),
+            "ours": lambda: p50(ours, n=N_BURSTS, at_once=AT_ONCE),
+        },
+    )
+    return [
+        _row("alone, over the direct call", alone["direct"], alone["ours"], alone["ours"] - alone["direct"], ALONE_MS, "+"),
+        _row(
+            f"p50 at {AT_ONCE} simultaneous starts",
+            burst["direct"],
+            burst["ours"],
+            burst["ours"],
+            AT_ONCE_MS,
+            "",
+            f"slowest of all {number(max(slowest))} ms",
+        ),
+    ]
+
+
+def _row(
+    measure: str, direct_ms: float, ours_ms: float, told_ms: float, limit_ms: float, sign: str, note: str = ""
+) -> Row:
+    return Row(
+        "first token",
+        measure,
+        f"≤ {sign}{number(limit_ms)} ms",
+        f"{number(direct_ms)} ms",
+        f"{number(ours_ms)} ms",
+        f"{sign}{number(told_ms)} ms",
+        told_ms <= limit_ms,
+        note,
+    )

@@ -1,0 +1,138 @@
+"""What only one place may do, so that there is one place to look when it goes wrong."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from importlib import metadata
+
+from tests.lint.tree import PACKAGES, Source, calls, imports, product
+
+SETTINGS = "ragline/settings.py"
+HANDS_ON_ITS_ENVIRONMENT = "ragline/dev_stack/environment.py"
+LIBRARIES_READ_IT = "providers/"
+OFFSETS = "storage/log/batch_runner.py"
+FACTORY = "storage/log/subscribers.py"
+DATABASE = "storage/postgres/"
+# Each ends a unit of work of its own by what PostgreSQL says; to be moved behind storage/postgres.
+KNOWN_DATABASE_ERRORS = {"consumers/completions/store.py", "consumers/documents/overdue.py"}
+
+
+def test_the_environment_is_read_in_one_place() -> None:
+    found = [
+        f"{source.path}:{node.lineno}"
+        for source in product()
+        if source.path not in {SETTINGS, HANDS_ON_ITS_ENVIRONMENT}
+        for node in _environment(source)
+    ]
+    assert not found, f"settings come from {SETTINGS}, so that `ragline settings` shows all that counts: {found}"
+
+
+def _environment(source: Source) -> Iterator[ast.expr]:
+    """Uses of the environment. A provider may set a variable that a library has instead of a parameter."""
+    allowed = {
+        node.value
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Subscript)
+        and isinstance(node.ctx, ast.Store)
+        and isinstance(node.slice, ast.Constant)
+        and source.path.startswith(LIBRARIES_READ_IT)
+    }
+    for node in ast.walk(source.tree):
+        match node:
+            case ast.Attribute(attr="environ" | "environb" | "getenv" | "putenv") if node not in allowed:
+                yield node
+            case ast.Name(id="environ" | "getenv"):
+                yield node
+
+
+def test_subscribers_come_from_the_factory() -> None:
+    found = [
+        f"{source.path}:{line}"
+        for source in product()
+        if source.path != FACTORY
+        for name, line in calls(source)
+        if name in {"subscriber", "KafkaBroker"}
+    ]
+    assert not found, (
+        f"a subscriber's defaults lose records (acknowledge first, offset latest); {FACTORY} sets them right: {found}"
+    )
+
+
+def test_transactions_end_in_the_unit_of_work() -> None:
+    found = [
+        f"{source.path}:{line}"
+        for source in product()
+        if not source.path.startswith(DATABASE) and source.path != OFFSETS
+        for name, line in calls(source)
+        if name == "commit"
+    ]
+    assert not found, f"state, inbox and outbox are one transaction, which {DATABASE} commits as one: {found}"
+
+
+def test_only_the_database_room_knows_the_driver() -> None:
+    found = {
+        source.path
+        for source in product()
+        if not source.path.startswith(DATABASE)
+        for name, line in imports(source)
+        if name.split(".")[0] == "asyncpg" and line not in _type_checking_lines(source)
+    }
+    assert found == KNOWN_DATABASE_ERRORS, (
+        f"asyncpg's errors mean retry or reject, which {DATABASE} decides; types of rows may be imported for the "
+        f"checker: {found ^ KNOWN_DATABASE_ERRORS}"
+    )
+
+
+def _type_checking_lines(source: Source) -> set[int]:
+    return {
+        inner.lineno
+        for node in source.tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Import | ast.ImportFrom)
+    }
+
+
+def test_no_error_is_swallowed() -> None:
+    found = [f"{source.path}:{node.lineno}" for source in product() for node in _silent_handlers(source)]
+    assert not found, (
+        "nothing fails silently: a handler of every error raises, logs, or hands the error on; a task that was "
+        f"cancelled is gathered with return_exceptions=True: {found}"
+    )
+
+
+def _silent_handlers(source: Source) -> Iterator[ast.ExceptHandler | ast.Call]:
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.ExceptHandler) and _is_broad(node.type) and not _does_something(node):
+            yield node
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
+            broad = [argument for argument in node.args if _is_broad(argument)]
+            if broad:
+                yield node
+
+
+def _is_broad(type_: ast.expr | None) -> bool:
+    if isinstance(type_, ast.Tuple):
+        return any(_is_broad(one) for one in type_.elts)
+    return type_ is None or ast.unparse(type_) in {"Exception", "BaseException"}
+
+
+def _does_something(handler: ast.ExceptHandler) -> bool:
+    for node in ast.walk(handler):
+        if isinstance(node, ast.Raise) or (isinstance(node, ast.Name) and node.id == handler.name):
+            return True
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(("logger.", "logging.")):
+            return True
+    return False
+
+
+def test_no_installed_package_owns_our_names() -> None:
+    found = [
+        f"{distribution.name} owns {first}"
+        for distribution in metadata.distributions()
+        if distribution.name != "ragline"
+        for first in sorted({file.parts[0].removesuffix(".py") for file in distribution.files or ()})
+        if first in PACKAGES
+    ]
+    assert not found, f"one of two packages of a name is not importable; drop the dependency: {found}"
