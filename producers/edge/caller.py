@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -57,14 +57,13 @@ class Caller:
 
 def trace_of(headers: dict[bytes, bytes]) -> Trace:
     """The request's ids; what is missing or malformed is minted."""
-    request_id, traceparent = headers.get(b"x-request-id", b""), headers.get(b"traceparent", b"")
-    has_id, has_trace = _REQUEST_ID.fullmatch(request_id), _TRACEPARENT.fullmatch(traceparent)
-    if has_id and has_trace:
-        return Trace(request_id.decode(), traceparent.decode())
-    minted = os.urandom(40).hex()
+    request_id, traceparent = headers.get(b"x-request-id"), headers.get(b"traceparent")
+    minted = f"{random.getrandbits(320):080x}"
     return Trace(
-        request_id.decode() if has_id else minted[48:],
-        traceparent.decode() if has_trace else f"00-{minted[:32]}-{minted[32:48]}-01",
+        request_id.decode() if request_id and _REQUEST_ID.fullmatch(request_id) else minted[48:],
+        traceparent.decode()
+        if traceparent and _TRACEPARENT.fullmatch(traceparent)
+        else f"00-{minted[:32]}-{minted[32:48]}-01",
     )
 
 

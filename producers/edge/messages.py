@@ -6,6 +6,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from uuid import UUID
 
+import orjson
 from fastapi import APIRouter, Request, Response
 
 from producers.edge.asgi import Receive, Send, respond
@@ -18,7 +19,7 @@ from producers.edge.problems import not_found
 from producers.edge.reads.bounded import Reads
 from producers.edge.reads.messages import active_path, session_of_message
 from producers.edge.requests import JsonBodies, Preference, path_id, preference, read_json
-from producers.edge.responses import json_response
+from producers.edge.responses import json_response, raw_json_response
 from schemas.commands import EditMessage, Generation, PostMessage, RegenerateMessage, ResumeMessage, SessionCommand
 from schemas.errors import Reject
 from schemas.events import CompletionRequested, MessagePosted
@@ -38,6 +39,10 @@ from schemas.topics import CHAT_COMMANDS
 
 EVENT_STREAM = b"text/event-stream"
 _JSON_HEADER = (b"content-type", b"application/json")
+_AS_CONFIGURED = Generation()
+_REST_OF_A_USERS_MESSAGE = dict.fromkeys(
+    ("partial_content", "error_code", "error_message", "context", "model", "usage")
+) | {"citations": []}
 
 
 class MessageRoutes:
@@ -124,7 +129,7 @@ class MessageRoutes:
         headers = [_JSON_HEADER]
         if wanted.applied is not None:
             headers.append((b"preference-applied", wanted.applied.encode()))
-        await respond(send, 202, posted(body, body.parent_id, found).model_dump_json().encode(), headers)
+        await respond(send, 202, posted(body, body.parent_id, found), headers)
 
     async def browse(
         self, caller: Asking, session_id: str, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT
@@ -154,7 +159,7 @@ class MessageRoutes:
             if_busy=sent.if_busy,
         )
         found, wanted = await self._perform(caller, body, identity, sent, MessagePosted, CompletionRequested)
-        return json_response(posted(body, None, found), 202, preference_applied=wanted.applied)
+        return raw_json_response(posted(body, None, found), 202, preference_applied=wanted.applied)
 
     async def regenerate(self, request: Request, caller: Asking, message_id: str) -> Response:
         """Ask for another answer beside an earlier one."""
@@ -220,6 +225,8 @@ class MessageRoutes:
                 field="model",
                 known=known,
             )
+        if sent.model_fields_set.isdisjoint(Generation.model_fields):
+            return _AS_CONFIGURED
         return Generation(
             model=sent.model,
             profile_id=sent.profile_id,
@@ -229,26 +236,34 @@ class MessageRoutes:
         )
 
 
-def posted(body: PostMessage | EditMessage, parent_id: UUID | None, found: dict[str, Body]) -> PostedMessage:
-    """What is told of a message and its answer; the same ids whether or not the effect is known already."""
+def posted(body: PostMessage | EditMessage, parent_id: UUID | None, found: dict[str, Body]) -> bytes:
+    """What is told of a message and its answer, as the JSON of a `PostedMessage`, without the cost of making one.
+
+    The ids are the same whether or not the effect is known already.
+    """
     event = found.get(MessagePosted.ce_type)
     if isinstance(event, MessagePosted):
         parent_id, created_at = event.parent_id, event.created_at
     else:
         created_at = datetime.now(UTC)
-    message = MessageView(
-        id=body.message_id,
-        session_id=body.session_id,
-        parent_id=parent_id,
-        sender="user",
-        status="complete" if found else "accepted",
-        content=body.content,
-        completion_id=body.completion_id,
-        created_at=created_at,
-    )
-    return PostedMessage(
-        message=message, completion=completion_ref(body.completion_id, body.ai_message_id, is_known=bool(found))
-    )
+    completion_id = str(body.completion_id)
+    message = {
+        "id": body.message_id,
+        "session_id": body.session_id,
+        "parent_id": parent_id,
+        "sender": "user",
+        "status": "complete" if found else "accepted",
+        "content": body.content,
+        "completion_id": completion_id,
+        "created_at": created_at,
+    }
+    completion = {
+        "id": completion_id,
+        "message_id": body.ai_message_id,
+        "status": "pending" if found else "accepted",
+        "stream_url": f"/api/v1/completions/{completion_id}/stream",
+    }
+    return orjson.dumps({"message": _REST_OF_A_USERS_MESSAGE | message, "completion": completion}, str, orjson.OPT_UTC_Z)
 
 
 def completion_ref(completion_id: UUID, message_id: UUID | None, *, is_known: bool) -> CompletionRef:

@@ -36,18 +36,23 @@ class Preference:
     applied: str | None = None
 
 
+_ASYNC = Preference(0.0, "respond-async")
+
+
 def preference(headers: Mapping[bytes, bytes], default_wait_s: float) -> Preference:
     """`Prefer: respond-async` or `wait=N` (0 to 60 s); anything else is ignored, as the RFC wants it."""
     raw = headers.get(b"prefer")
     if raw is None:
         return Preference(default_wait_s)
+    if raw == b"respond-async":
+        return _ASYNC
     found: dict[str, str | None] = {}
     for part in raw.decode("latin-1").split(","):
         match = _PREFERENCE.fullmatch(part)
         if match:
             found.setdefault(match[1].lower(), match[2])
     if "respond-async" in found:
-        return Preference(0.0, "respond-async")
+        return _ASYNC
     wait = found.get("wait")
     if wait is not None and wait.isdecimal() and wait.isascii():
         wait_s = min(float(wait[:9]), MAX_WAIT_S)

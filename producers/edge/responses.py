@@ -12,8 +12,13 @@ from producers.edge.asgi import Receive, Scope, Send
 
 def json_response(body: BaseModel, status: int = 200, *, preference_applied: str | None = None) -> Response:
     """The body as JSON."""
+    return raw_json_response(body.model_dump_json().encode(), status, preference_applied=preference_applied)
+
+
+def raw_json_response(body: bytes, status: int, *, preference_applied: str | None = None) -> Response:
+    """JSON that stands already."""
     headers = {"preference-applied": preference_applied} if preference_applied is not None else None
-    return Response(body.model_dump_json(), status, headers, media_type="application/json")
+    return Response(body, status, headers, media_type="application/json")
 
 
 def no_content() -> Response:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import typer
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -15,7 +14,7 @@ from pydantic.fields import FieldInfo
 from ragline.cli.main import app
 from ragline.settings import ModelSettings, Settings
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).absolute().parents[2] / "docs"
 
 _SETTINGS_HEAD = """# Settings
 
@@ -43,9 +42,10 @@ prefill = true
 """
 _CLI_HEAD = """# Commands
 
-`ask` and `upload` find the `ragline dev` of the folder by themselves (`.ragline/ready.json`, or that of `RAGLINE_HOME`);
-elsewhere, give `--url` and `--api-key`, or the settings `client.url` and `client.api_key`. What is written to a pipe is
-plain; an answer that a model had to begin anew is announced on the error output, and `--json` holds the final text only.
+`ask` and `upload` find the `ragline dev` of the folder by themselves (`.ragline/ready.json`, or that of
+`RAGLINE_HOME`); elsewhere, give `--url` and `--api-key`, or the settings `client.url` and `client.api_key`. What is
+written to a pipe is plain; an answer that a model had to begin anew is announced on the error output, and `--json`
+holds the final text only.
 
 ```sh
 .venv/bin/ragline --version
@@ -96,9 +96,7 @@ def _described(info: FieldInfo) -> str:
 
 def cli_page() -> str:
     """`docs/cli.md`."""
-    group = typer.main.get_command(app)
-    assert isinstance(group, click.Group) or hasattr(group, "commands")
-    return _CLI_HEAD + "".join(_command_pages(group, "ragline"))
+    return _CLI_HEAD + "".join(_command_pages(typer.main.get_command(app), "ragline"))
 
 
 def _command_pages(group: Any, path: str) -> Iterator[str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from uuid import UUID
 
 import asyncpg
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from consumers.completions.attempt import Tools
 from consumers.completions.context import Contexts
@@ -225,6 +227,20 @@ class Rig:
 
     async def completion(self, id_: UUID) -> asyncpg.Record:
         return await self.row("SELECT * FROM completions WHERE id = $1", id_)
+
+    async def lose_chunks(self) -> None:
+        """What retention does: every chunk that stands now is removed from the log."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap)
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await consumer.start()
+        await admin.start()
+        try:
+            partitions = [TopicPartition(CHAT_CHUNKS.name, n) for n in range(CHAT_CHUNKS.partitions)]
+            ends = await consumer.end_offsets(partitions)
+            await admin.delete_records({p: RecordsToDelete(before_offset=end) for p, end in ends.items() if end})
+        finally:
+            await admin.close()
+            await consumer.stop()
 
     async def usage(self, completion_id: UUID) -> list[asyncpg.Record]:
         async with self.database.transaction() as work:

@@ -196,3 +196,23 @@ async def test_a_frozen_worker_that_wakes_up_writes_nothing_that_counts(rig: Rig
     assert state.attempt >= 2
     assert rig.reader.texts[asked.completion_id] == answer_text("Frozen", provider.behaviours["*"])
     assert (await rig.message(asked.ai_message_id))["content"] == rig.reader.texts[asked.completion_id]
+
+
+@pytest.mark.parametrize("prefill", [True, False])
+async def test_a_taker_that_lost_the_log_opens_an_epoch_of_its_own(
+    rig: Rig, provider: ProviderServer, *, prefill: bool
+) -> None:
+    provider.set(n_tokens=150, tokens_per_s=100)
+    model = spec(provider.url, prefill=prefill)
+    async with rig.worker(model, "worker-a") as first:
+        asked = await rig.ask(await rig.session(), "Lost log")
+        await rig.reader.has_text(asked.completion_id, 300)
+        await first.die()
+    await rig.lose_chunks()
+    async with rig.worker(model, "worker-b"):
+        state = await rig.reader.ended(asked.completion_id)
+    text = answer_text("Lost log", provider.behaviours["*"])
+    assert rig.reader.texts[asked.completion_id] == text
+    assert (state.attempt, state.epoch) == (2, 2)
+    assert rig.reader.resets[asked.completion_id] == 1
+    assert (await rig.message(asked.ai_message_id))["content"] == text

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from schemas.http import PostedMessage
 from storage.log.producer import LogProducer
 from storage.postgres.unit_of_work import Database
 from tests.integration.edge.world import MODEL_NAMES, Person, RunningEdge, Writer, events_of, shown
@@ -93,6 +94,8 @@ async def test_duplicates_join_and_get_the_same_answer(edge: RunningEdge, somebo
         session_id, key = await new_session(client), {"idempotency-key": "m"}
         answers = await asyncio.gather(*(post(client, session_id, "once", headers=key) for _ in range(4)))
         answers.append(await post(client, session_id, "once", headers=key))
+        told = PostedMessage.model_validate_json(answers[0].content)
+        assert told.model_dump(mode="json") == answers[0].json(), "made by hand, and every field of the model is there"
         assert {answer.status_code for answer in answers} == {202}
         assert len({answer.text for answer in answers}) == 1
         other = await post(client, session_id, "twice", headers=key)
@@ -116,9 +119,7 @@ async def test_what_the_transcript_refuses_the_caller_is_told(edge: RunningEdge,
         assert all(name in model["detail"] for name in MODEL_NAMES)
 
 
-async def test_the_same_request_streams_the_answer(
-    edge: RunningEdge, somebody: Person, producer: LogProducer
-) -> None:
+async def test_the_same_request_streams_the_answer(edge: RunningEdge, somebody: Person, producer: LogProducer) -> None:
     async with edge.client(somebody) as client:
         session_id = await new_session(client)
         url = f"/api/v1/sessions/{session_id}/messages"

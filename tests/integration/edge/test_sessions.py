@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from storage.log.producer import LogProducer
-from tests.integration.edge.world import Person, RunningEdge, person, tell_key
+from tests.integration.edge.world import Person, RunningEdge, eventually, person, tell_key
 
 pytestmark = pytest.mark.usefixtures("consumers")
 
@@ -65,20 +65,20 @@ async def test_an_answer_need_not_be_awaited(edge: RunningEdge, somebody: Person
         assert (response.status_code, response.json()["status"]) == (202, "accepted")
         assert response.headers["preference-applied"] == "respond-async"
         url = f"/api/v1/sessions/{response.json()['id']}"
-        async with asyncio.timeout(5):
-            while (await client.get(url)).status_code != 200:
-                await asyncio.sleep(0.02)
+
+        async def is_there() -> bool:
+            return (await client.get(url)).status_code == 200
+
+        await eventually(is_there)
 
 
-async def test_sessions_are_private_to_their_user(
-    edge: RunningEdge, somebody: Person, producer: LogProducer
-) -> None:
+async def test_sessions_are_private_to_their_user(edge: RunningEdge, somebody: Person, producer: LogProducer) -> None:
     colleague, admin, stranger = person(somebody.tenant_id), person(somebody.tenant_id, role="admin"), person()
     for who in (colleague, admin, stranger):
         await tell_key(producer, who)
     async with edge.client(somebody) as client:
         url = f"/api/v1/sessions/{(await client.post('/api/v1/sessions')).json()['id']}"
-        theirs = {"params": {"user_id": str(somebody.user_id)}}
+        theirs = {"user_id": str(somebody.user_id)}
         unknown = await client.get(f"/api/v1/sessions/{uuid4()}")
         for who in (colleague, stranger):
             answers = [
@@ -90,7 +90,7 @@ async def test_sessions_are_private_to_their_user(
             for answer in answers:
                 assert answer.status_code == 404
                 assert answer.json() | {"request_id": ""} == unknown.json() | {"request_id": ""}
-            assert (await client.get("/api/v1/sessions", headers=who.headers, **theirs)).status_code == 403
+            assert (await client.get("/api/v1/sessions", headers=who.headers, params=theirs)).status_code == 403
         assert (await client.get(url, headers=admin.headers)).status_code == 200
-        listed = (await client.get("/api/v1/sessions", headers=admin.headers, **theirs)).json()["items"]
+        listed = (await client.get("/api/v1/sessions", headers=admin.headers, params=theirs)).json()["items"]
         assert len(listed) == 1

@@ -24,6 +24,7 @@ from tests.integration.edge.world import (
     Sent,
     Writer,
     events_of,
+    eventually,
     person,
     running_edge,
     shown,
@@ -276,6 +277,8 @@ async def test_nobody_reading_means_nothing_kept(edge: RunningEdge, somebody: Pe
         async with reading(client, writer.id) as stream:
             await anext(stream)
             assert hub.n_channels == 1
-        async with asyncio.timeout(5):
-            while hub.n_channels:
-                await asyncio.sleep(0.02)
+
+        async def nothing_kept() -> bool:
+            return hub.n_channels == 0
+
+        await eventually(nothing_kept)

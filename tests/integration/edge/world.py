@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,7 +56,7 @@ async def tell_key(producer: LogProducer, who: Person, **changes: Any) -> None:
         key_id=who.key_id,
         tenant_id=who.tenant_id,
         user_id=who.user_id,
-        role=who.role,  # type: ignore[arg-type]
+        role=who.role,
         hash=hash_key(who.key),
         **changes,
     )
@@ -124,7 +124,7 @@ class RunningEdge:
 
 @asynccontextmanager
 async def running_edge(
-    bootstrap: str, database: Database, producer: LogProducer, blobs: LocalBlobStore, limits: EdgeLimits = EdgeLimits()
+    bootstrap: str, database: Database, producer: LogProducer, blobs: LocalBlobStore, limits: EdgeLimits | None = None
 ) -> AsyncIterator[RunningEdge]:
     """An edge that has started and answers."""
     fatal: list[BaseException] = []
@@ -137,7 +137,7 @@ async def running_edge(
         searcher=searcher,
         model_names=MODEL_NAMES,
         on_fatal=fatal.append,
-        limits=limits,
+        limits=limits or EdgeLimits(),
         version="1.2.3",
     )
     await edge.start()
@@ -146,7 +146,7 @@ async def running_edge(
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     sockets = [config.bind_socket()]
     serving = asyncio.create_task(server.serve(sockets=sockets))
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
         await asyncio.sleep(0.01)
     port = sockets[0].getsockname()[1]
     try:
@@ -206,7 +206,7 @@ class Writer:
                 message_id=self.message_id,
                 epoch=self.epoch,
                 end=self.end,
-                status=status,  # type: ignore[arg-type]
+                status=status,
                 **more,
             )
         )
@@ -223,7 +223,8 @@ class Sent:
 
 async def events_of(response: httpx.Response) -> AsyncIterator[Sent]:
     """The events of a stream; comments are skipped, as a client does."""
-    name, data, id_ = "message", [], None
+    name, id_ = "message", None
+    data: list[str] = []
     async for line in response.aiter_lines():
         if not line:
             if data:
@@ -235,6 +236,13 @@ async def events_of(response: httpx.Response) -> AsyncIterator[Sent]:
             data.append(line[6:])
         elif line.startswith("id: "):
             id_ = line[4:]
+
+
+async def eventually(what: Callable[[], Awaitable[object]], *, within_s: float = 10.0) -> None:
+    """Returns when `what()` is true."""
+    async with asyncio.timeout(within_s):
+        while not await what():  # noqa: ASYNC110 - what it waits for tells nobody
+            await asyncio.sleep(0.02)
 
 
 def shown(events: Sequence[Sent]) -> str:
