@@ -61,7 +61,13 @@ class BareEdge:
         record_headers = _headers(command_id, session_id, tenant, user)
         await (await self._producer.send(self._topic, value, key=session_id.encode(), headers=record_headers))
         answer = orjson.dumps(_answer(session_id, message_id, ai_message_id, completion_id, sent["content"]))
-        await send({"type": "http.response.start", "status": 202, "headers": [*_JSON, (b"content-length", b"%d" % len(answer))]})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 202,
+                "headers": [*_JSON, (b"content-length", b"%d" % len(answer))],
+            }
+        )
         await send({"type": "http.response.body", "body": answer})
 
 

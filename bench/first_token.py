@@ -50,7 +50,14 @@ async def run(stack: Stack, *, n_rounds: int) -> list[Row]:
         },
     )
     return [
-        _row("alone, over the direct call", alone["direct"], alone["ours"], alone["ours"] - alone["direct"], ALONE_MS, "+"),
+        _row(
+            "alone, over the direct call",
+            alone["direct"],
+            alone["ours"],
+            alone["ours"] - alone["direct"],
+            ALONE_MS,
+            "+",
+        ),
         _row(
             f"p50 at {AT_ONCE} simultaneous starts",
             burst["direct"],

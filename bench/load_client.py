@@ -49,7 +49,9 @@ async def posts(question: Question) -> dict[str, object]:
     """
     connections = await _connections(question, question["connections"])
     n_sessions = question["sessions"]
-    sessions = await _sessions(question, connections[0], n_sessions) if n_sessions else [str(new_id()) for _ in range(512)]
+    sessions = (
+        await _sessions(question, connections[0], n_sessions) if n_sessions else [str(new_id()) for _ in range(512)]
+    )
     requests = cycle([_message(question, session, *question.get("headers", ())) for session in sessions])
     found: list[float] = []
     statuses: Counter[int] = Counter()
@@ -128,6 +130,7 @@ async def streams(question: Question) -> dict[str, object]:
         connection.close()
     return {
         "ms": [(came - sent) / 1000 for sent, came in seen],
+        "sent_ms": [sent / 1000 for sent, _ in seen],
         "n_tokens": len(seen),
         "seconds": seconds,
         "cpu_s": cpu,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -15,7 +14,11 @@ from providers.clean_text import clean
 if TYPE_CHECKING:
     import tiktoken
 
-_BPE_URL = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
+_BPE_FILES = {
+    "o200k_base": "fb374d419588a4632f3f557e76b4b70aebbca790",
+    "cl100k_base": "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
+}
+"""tiktoken's own names for its cached files: the SHA-1 of where it would load them from."""
 _WINDOW = 16_384
 _LOOK_BACK = 256
 
@@ -53,8 +56,7 @@ class TiktokenCounter:
     @cached_property
     def _encoding(self) -> tiktoken.Encoding:
         folder = _bpe_folder()
-        file = folder / hashlib.sha1(_BPE_URL.format(self._name).encode(), usedforsecurity=False).hexdigest()
-        if not file.is_file():  # tiktoken would download it
+        if not (folder / _BPE_FILES.get(self._name, "?")).is_file():  # tiktoken would download it
             raise FileNotFoundError(f'tokenizer "{self._name}" is not installed in {folder}')
         # tiktoken finds its files by this variable only; nothing else in the process depends on it.
         os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-import asyncpg
 import orjson
 
 from consumers.completions.job import Base, Job, job_from_row
 from schemas.errors import Retry
-from storage.postgres.unit_of_work import Database, UnitOfWork
+from storage.postgres.unit_of_work import Database, UniqueViolation, UnitOfWork
 
 _CLAIMABLE = (
     "c.status IN ('pending', 'in_progress', 'cancelling') AND (c.lease_until IS NULL OR c.lease_until <= now())"
@@ -50,7 +49,7 @@ async def claim(database: Database, *, owner: str, lease_s: float, limit: int) -
                     [job.message_id for job in jobs],
                 )
             return jobs
-    except asyncpg.UniqueViolationError as error:
+    except UniqueViolation as error:
         raise Retry(f"another worker claimed in the same session: {error}") from error
 
 

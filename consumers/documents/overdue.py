@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-
-import asyncpg
+from typing import TYPE_CHECKING
 
 from consumers.documents.checkpoints import index_batch_id
 from consumers.index.store import INDEX_FAILED
@@ -15,6 +14,9 @@ from storage.log.publisher import OutboxPublisher
 from storage.postgres import outbox
 from storage.postgres.outbox import OutboxRecord
 from storage.postgres.unit_of_work import Database, UnitOfWork
+
+if TYPE_CHECKING:
+    import asyncpg
 
 QUIET_S = 3.0
 AGAIN_AFTER_S = 300.0

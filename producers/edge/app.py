@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Protocol
 
 from fastapi import APIRouter
 
@@ -38,6 +39,14 @@ from storage.postgres.unit_of_work import Database
 OnFatal = Callable[[BaseException], None]
 
 
+class Routes(Protocol):
+    """A group of routes."""
+
+    def add_to(self, router: APIRouter) -> None:
+        """Declares them."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class EdgeLimits:
     """How long the edge waits, and how much it takes."""
@@ -51,28 +60,24 @@ class EdgeLimits:
     heartbeat_s: float = 15.0
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What runs behind the routes."""
+
+    identity: IdentityTail
+    events: EventTail
+    hub: StreamHub
+    streams: OpenStreams
+    uploads: Uploads
+    probe: HealthProbe
+
+
 class Edge:
     """An ASGI application and what runs behind it. `start` before the first request, `stop` after the last."""
 
-    def __init__(
-        self,
-        gate: Gate,
-        *,
-        identity: IdentityTail,
-        events: EventTail,
-        hub: StreamHub,
-        streams: OpenStreams,
-        uploads: Uploads,
-        probe: HealthProbe,
-        on_fatal: OnFatal,
-    ) -> None:
+    def __init__(self, gate: Gate, running: Running, on_fatal: OnFatal) -> None:
         self._gate = gate
-        self._identity = identity
-        self._events = events
-        self._hub = hub
-        self._streams = streams
-        self._uploads = uploads
-        self._probe = probe
+        self._running = running
         self._on_fatal = on_fatal
         self._stack = AsyncExitStack()
 
@@ -82,26 +87,27 @@ class Edge:
 
     async def start(self, *, timeout_s: float = 30.0) -> None:
         """Holds after: every key is known, events and chunks are followed. Raises: Retry, with nothing left running."""
+        running = self._running
+        tails = (running.identity.tail, running.events.tail, running.hub.tail)
         async with AsyncExitStack() as stack:
-            for stop in (self._identity.tail.stop, self._events.tail.stop, self._hub.stop):
+            for stop in (tails[0].stop, tails[1].stop, running.hub.stop):
                 stack.push_async_callback(stop)
-            starting = (self._identity.start(timeout_s=timeout_s), self._events.tail.start(), self._hub.start())
+            starting = (running.identity.start(timeout_s=timeout_s), tails[1].start(), running.hub.start())
             for outcome in await asyncio.gather(*starting, return_exceptions=True):
                 if isinstance(outcome, BaseException):
                     raise outcome
             self._stack = stack.pop_all()
-        for tail in (self._identity.tail, self._events.tail, self._hub.tail):
+        for tail in tails:
             tail.task.add_done_callback(self._ended)
-        self._streams.start()
-        self._stack.push_async_callback(self._streams.stop)
-        await self._probe.ask()
-        self._probe.start()
-        self._stack.push_async_callback(self._probe.stop)
-        self._stack.push_async_callback(self._uploads.stop)
+        running.streams.start()
+        await running.probe.ask()
+        running.probe.start()
+        for stop in (running.streams.stop, running.probe.stop, running.uploads.stop):
+            self._stack.push_async_callback(stop)
 
     def stop_streams(self) -> None:
         """Every open event stream ends with an `error` event; call it as soon as the process is told to end."""
-        self._streams.stop_streams()
+        self._running.streams.stop_streams()
 
     async def stop(self) -> None:
         """Holds after: nothing runs any more."""
@@ -130,47 +136,43 @@ def build_app(
 
     `producer` is connected by the caller. `on_fatal` hears of what only a new process can mend.
     """
-    ring = KeyRing()
-    reads = Reads(database, timeout_s=limits.read_timeout_s)
+    ring, reads = KeyRing(), Reads(database, timeout_s=limits.read_timeout_s)
     identity = IdentityTail(bootstrap, ring, client_id=f"{client_id}-identity")
     events = EventTail(bootstrap, client_id=f"{client_id}-events")
     effects = Effects(producer, events, publish_deadline_s=limits.publish_deadline_s)
     streams = OpenStreams(heartbeat_s=limits.heartbeat_s)
-    requested = RequestedCompletions(events)
-    hub = StreamHub(bootstrap, reads, requested, client_id=f"{client_id}-chunks", ring_bytes=limits.ring_bytes)
-    completion_streams = CompletionStreams(hub, effects, streams)
-    json = JsonBodies(limits.max_json_bytes)
-    wait_s = limits.wait_s
-    messages = MessageRoutes(effects, reads, completion_streams, wait_s=wait_s, json=json, model_names=model_names)
-    uploads = Uploads(effects, reads, blobs, wait_s=wait_s, max_upload_bytes=limits.max_upload_bytes)
+    requested, chunks_id = RequestedCompletions(events), f"{client_id}-chunks"
+    hub = StreamHub(bootstrap, reads, requested, client_id=chunks_id, ring_bytes=limits.ring_bytes)
     tails = {"events": events.tail, "chunks": hub.tail}
     probe = HealthProbe(producer=producer, identity=identity, tails=tails, reads=reads, on_fatal=on_fatal)
-    document_events = DocumentEvents(events, reads, streams)
+    uploads = Uploads(effects, reads, blobs, wait_s=limits.wait_s, max_upload_bytes=limits.max_upload_bytes)
+    readers = CompletionStreams(hub, effects, streams)
+    json, wait_s = JsonBodies(limits.max_json_bytes), limits.wait_s
+    messages = MessageRoutes(effects, reads, readers, wait_s=wait_s, json=json, model_names=model_names)
+    native: list[Routes] = [
+        SessionRoutes(effects, reads, wait_s=wait_s, json=json),
+        messages,
+        CompletionRoutes(effects, events, reads, wait_s=wait_s),
+        DocumentRoutes(effects, reads, blobs, uploads, DocumentEvents(events, reads, streams), wait_s=wait_s),
+        SearchRoutes(searcher, timeout_s=limits.read_timeout_s, json=json),
+    ]
+    api = _api(native, [HealthRoutes(probe, streams, version=version)], version)
+    gate = Gate(api, Authenticator(ring, reads), messages, readers, on_fatal=on_fatal)
+    return Edge(gate, Running(identity, events, hub, streams, uploads, probe), on_fatal)
 
+
+def _api(native: Sequence[Routes], open_to_all: Sequence[Routes], version: str) -> Api:
+    """All routes; those of the native API need a key."""
     api = Api(title="Ragline", version=version, description=_DESCRIPTION, redoc_url=None, redirect_slashes=False)
-    native = APIRouter(prefix="/api/v1", dependencies=NEEDS_KEY)
-    SessionRoutes(effects, reads, wait_s=wait_s, json=json).add_to(native)
-    messages.add_to(native)
-    CompletionRoutes(effects, events, reads, wait_s=wait_s).add_to(native)
-    DocumentRoutes(effects, reads, blobs, uploads, document_events, wait_s=wait_s).add_to(native)
-    SearchRoutes(searcher, timeout_s=limits.read_timeout_s, json=json).add_to(native)
-    api.include_router(native)
-    open_to_all = APIRouter()
-    HealthRoutes(probe, streams, version=version).add_to(open_to_all)
-    api.include_router(open_to_all)
+    for group, router in (
+        (native, APIRouter(prefix="/api/v1", dependencies=NEEDS_KEY)),
+        (open_to_all, APIRouter()),
+    ):
+        for routes in group:
+            routes.add_to(router)
+        api.include_router(router)
     api.openapi = lambda: openapi_document(api)  # type: ignore[method-assign]
-
-    gate = Gate(api, Authenticator(ring, reads), messages, completion_streams, on_fatal=on_fatal)
-    return Edge(
-        gate,
-        identity=identity,
-        events=events,
-        hub=hub,
-        streams=streams,
-        uploads=uploads,
-        probe=probe,
-        on_fatal=on_fatal,
-    )
+    return api
 
 
 _DESCRIPTION = """Chats over your own documents. Commands are answered as soon as their effect is known, at most after

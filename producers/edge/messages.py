@@ -263,7 +263,9 @@ def posted(body: PostMessage | EditMessage, parent_id: UUID | None, found: dict[
         "status": "pending" if found else "accepted",
         "stream_url": f"/api/v1/completions/{completion_id}/stream",
     }
-    return orjson.dumps({"message": _REST_OF_A_USERS_MESSAGE | message, "completion": completion}, str, orjson.OPT_UTC_Z)
+    return orjson.dumps(
+        {"message": _REST_OF_A_USERS_MESSAGE | message, "completion": completion}, str, orjson.OPT_UTC_Z
+    )
 
 
 def completion_ref(completion_id: UUID, message_id: UUID | None, *, is_known: bool) -> CompletionRef:

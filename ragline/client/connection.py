@@ -18,6 +18,7 @@ from ragline.client.target import Target
 ViewT = TypeVar("ViewT", bound=BaseModel)
 
 _BUSY = {502, 503, 504}
+_UNKNOWN = 404
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 _SILENCE_S = 45.0  # keep-alives come every 15 s
 
@@ -90,11 +91,12 @@ class Connection:
     async def events(self, path: str) -> AsyncIterator[SseEvent]:
         """The stream's events over all its connections; goes on from the last event's id when one is cut.
 
-        It never ends by itself: leave it at the terminal event. Raises: RefusedError; UnreachableError or CutError
-        when for `patience_s` no connection brought anything new.
+        What was only just accepted may be unknown for a while, so a 404 before the first event is asked again. It never
+        ends by itself: leave it at the terminal event. Raises: RefusedError; UnreachableError or CutError when for
+        `patience_s` no connection brought anything new.
         """
         loop = asyncio.get_running_loop()
-        last_id, failing_since, pause_s = "", 0.0, _FIRST_PAUSE_S
+        last_id, is_known, failing_since, pause_s = "", False, 0.0, _FIRST_PAUSE_S
         while True:
             decoder, failure = SseDecoder(last_id), Exception()
             connected_at = loop.time()
@@ -102,11 +104,11 @@ class Connection:
                 async for event in self._one_connection(path, decoder):
                     if event.id != last_id or not event.id:
                         failing_since, pause_s = 0.0, _FIRST_PAUSE_S
-                    last_id = event.id
+                    last_id, is_known = event.id, True
                     yield event
                 failure = CutError(f"{self._url(path)} ended its stream too early, again and again")
             except RefusedError as error:
-                if error.status not in _BUSY:
+                if error.status not in _BUSY and (error.status != _UNKNOWN or is_known):
                     raise
                 failure = error
             except (aiohttp.ClientError, TimeoutError) as error:

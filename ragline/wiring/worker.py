@@ -117,33 +117,41 @@ class Worker:
         if "transcript" in self._names:
             subscribers.consume(transcript(), self._on_fail)
         if "documents" in self._names:
-            subscribers.consume(documents(), self._on_fail)
-            jobs = DocumentJobs(
-                database=clients.database,
-                publisher=clients.publisher,
-                blobs=clients.blobs,
-                vectors=clients.vectors,
-                embedder=clients.embedder,
-                token_counter=TiktokenCounter(),
-                kafka_bootstrap=settings.kafka_bootstrap,
-                slot_name=clients.slot.name,
-                slots=settings.worker.document_slots,
-                lease_s=settings.worker.lease_s,
-                max_attempts=settings.worker.max_attempts,
-            )
-            await until_there(lambda: jobs.start(self._on_fail))
-            stack.push_async_callback(jobs.stop)
+            await self._start_documents(clients, subscribers)
         if "index" in self._names:
-            upkeep = IndexUpkeep(database=clients.database, vectors=clients.vectors)
-            upkeep.start(self._on_fail)
-            stack.push_async_callback(upkeep.stop)
-            subscribers.consume(
-                index(IndexWriter(blobs=clients.blobs, vectors=clients.vectors, upkeep=upkeep)), self._on_fail
-            )
+            self._start_index(clients, subscribers)
         if "completions" in self._names:
             await self._start_completions(clients)
         await until_there(subscribers.start)
         stack.push_async_callback(subscribers.stop)
+
+    async def _start_documents(self, clients: _Clients, subscribers: Subscribers) -> None:
+        settings, stack = self._settings, self._stack
+        subscribers.consume(documents(), self._on_fail)
+        jobs = DocumentJobs(
+            database=clients.database,
+            publisher=clients.publisher,
+            blobs=clients.blobs,
+            vectors=clients.vectors,
+            embedder=clients.embedder,
+            token_counter=TiktokenCounter(),
+            kafka_bootstrap=settings.kafka_bootstrap,
+            slot_name=clients.slot.name,
+            slots=settings.worker.document_slots,
+            lease_s=settings.worker.lease_s,
+            max_attempts=settings.worker.max_attempts,
+        )
+        await until_there(lambda: jobs.start(self._on_fail))
+        stack.push_async_callback(jobs.stop)
+
+    def _start_index(self, clients: _Clients, subscribers: Subscribers) -> None:
+        stack = self._stack
+        upkeep = IndexUpkeep(database=clients.database, vectors=clients.vectors)
+        upkeep.start(self._on_fail)
+        stack.push_async_callback(upkeep.stop)
+        subscribers.consume(
+            index(IndexWriter(blobs=clients.blobs, vectors=clients.vectors, upkeep=upkeep)), self._on_fail
+        )
 
     async def _start_completions(self, clients: _Clients) -> None:
         settings = self._settings

@@ -38,6 +38,9 @@ AWAY = (
 )
 """What passes by itself: the whole transaction may be repeated."""
 
+UniqueViolation = asyncpg.UniqueViolationError
+"""Another transaction has stored what must stand once."""
+
 
 class UnitOfWork:
     """One transaction. `tenant_id` is its scope; None is the system's (consumers that serve all tenants)."""

@@ -18,7 +18,7 @@ NAMES = {
     "api.openai.com",
 }
 # tiktoken finds its installed file by the hash of this address; nothing is downloaded. To be replaced by the hash.
-KNOWN = {"providers/tokens.py"}
+KNOWN: set[str] = set()
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^\s/@\"'`<>]*@)?((?:[a-z0-9-]+\.)+[a-z]{2,})\b", re.IGNORECASE)
 _HOST = re.compile(r"(?<![\w./@-])((?:[a-z0-9-]+\.)+(?:org|com|io|net))(?![\w.(-])", re.IGNORECASE)
 _MACHINE = re.compile(r"(?<![\w.}])/(?:work|home|root|Users|mnt)/\w+/\w")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -140,7 +141,7 @@ async def test_one_answer_at_a_time_in_a_session_in_order(rig: Rig, provider: Pr
         for one in asked:
             await rig.reader.ended(one.completion_id)
     rows = [await rig.completion(one.completion_id) for one in asked]
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in itertools.pairwise(rows):
         assert before["finished_at"] <= after["finished_at"]
     assert {row["attempt"] for row in rows} == {1}
 

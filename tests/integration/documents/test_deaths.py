@@ -172,7 +172,7 @@ async def test_a_process_may_take_over_from_itself(room: Room) -> None:
         await room.heard.until(lambda: room.heard.of(document_id, PassagesEmbedded))
         expire = "UPDATE document_versions SET lease_until = now() WHERE document_id = $1 RETURNING attempt"
         async with asyncio.timeout(10):
-            while (await room.row(expire, document_id))["attempt"] == 1:  # noqa: ASYNC110 - a renewal may undo it
+            while (await room.row(expire, document_id))["attempt"] == 1:
                 await asyncio.sleep(0.1)
         embedder.gate.set()
         assert isinstance(await room.heard.end(document_id), DocumentIndexed)

@@ -112,7 +112,7 @@ async def test_a_deleted_document_is_gone_for_readers_at_once_and_then_everywher
 
 async def purged(room: Room, document_id: UUID) -> None:
     async with asyncio.timeout(10):
-        while (await room.row("SELECT purged_at FROM documents WHERE id = $1", document_id))["purged_at"] is None:  # noqa: ASYNC110 - no event says so
+        while (await room.row("SELECT purged_at FROM documents WHERE id = $1", document_id))["purged_at"] is None:
             await asyncio.sleep(0.05)
 
 

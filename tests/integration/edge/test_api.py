@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from schemas.errors import Retry
 from schemas.topics import IDENTITY_STATE
 from storage.log.producer import LogProducer
 from storage.postgres.unit_of_work import Database
@@ -57,7 +58,7 @@ async def test_expired_and_removed_keys_are_refused(edge: RunningEdge, producer:
     await tell_key(producer, removed)
     await producer.send_raw(IDENTITY_STATE.name, f"key:{removed.key_id}".encode(), None, [])
     await tell_key(producer, known)
-    identity = edge.edge._identity
+    identity = edge.edge._running.identity
     await identity.tail.until(await identity.tail.end_offsets())
     async with edge.client() as client:
         for who, status in ((expired, 401), (removed, 401), (known, 200)):
@@ -118,6 +119,29 @@ async def test_every_error_is_a_problem(
 async def test_a_method_that_is_not_taken_names_those_that_are(edge: RunningEdge, somebody: Person) -> None:
     async with edge.client(somebody) as client:
         assert (await client.put("/api/v1/search")).headers["allow"] == "POST"
+
+
+async def test_a_bug_is_a_problem_too_and_tells_nothing_of_the_inside(
+    edge: RunningEdge, somebody: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(edge.searcher, "search", broken)
+    async with edge.client(somebody) as client:
+        problem = assert_problem(await client.post("/api/v1/search", json={"query": "x"}), 500, "internal_error")
+    assert "secret" not in json.dumps(problem)
+
+
+async def test_search_that_is_away_is_a_503(
+    edge: RunningEdge, somebody: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise Retry("PostgreSQL: gone")
+
+    monkeypatch.setattr(edge.searcher, "search", away)
+    async with edge.client(somebody) as client:
+        assert_problem(await client.post("/api/v1/search", json={"query": "x"}), 503, "search_unavailable")
 
 
 async def test_one_document_shows_every_route(edge: RunningEdge) -> None:

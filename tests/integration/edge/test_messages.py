@@ -10,10 +10,13 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from schemas.envelope import Envelope
+from schemas.events import CompletionCancelled
 from schemas.http import PostedMessage
+from schemas.topics import CHAT_EVENTS
 from storage.log.producer import LogProducer
 from storage.postgres.unit_of_work import Database
-from tests.integration.edge.world import MODEL_NAMES, Person, RunningEdge, Writer, events_of, shown
+from tests.integration.edge.world import MODEL_NAMES, Person, RunningEdge, Writer, events_of, eventually, shown
 
 pytestmark = pytest.mark.usefixtures("consumers")
 
@@ -189,6 +192,36 @@ async def test_cancel_waits_for_the_end(edge: RunningEdge, somebody: Person, dat
         assert (over.status_code, over.json()["status"]) == (200, "cancelled")
         unknown = await client.post(f"/api/v1/completions/{uuid4()}/cancel")
         assert (unknown.status_code, unknown.json()["code"]) == (404, "completion_not_found")
+
+
+async def test_cancel_hears_the_holder_end_it(
+    edge: RunningEdge, somebody: Person, database: Database, producer: LogProducer
+) -> None:
+    async with edge.client(somebody) as client:
+        session_id = await new_session(client)
+        completion = (await post(client, session_id, "q")).json()["completion"]
+        id_ = UUID(completion["id"])
+        async with database.transaction() as work:
+            await work.execute("UPDATE completions SET status = 'in_progress' WHERE id = $1", id_)
+        cancelling = asyncio.create_task(client.post(f"/api/v1/completions/{id_}/cancel"))
+
+        async def is_cancelling() -> bool:
+            return bool((await client.get(f"/api/v1/completions/{id_}")).json()["status"] == "cancelling")
+
+        await eventually(is_cancelling)
+        for ended in (uuid4(), id_):
+            body = CompletionCancelled(
+                session_id=UUID(session_id),
+                session_version=9,
+                completion_id=ended,
+                message_id=UUID(completion["message_id"]),
+                attempt=1,
+                partial_content="",
+            )
+            envelope = Envelope(body=body, tenant_id=somebody.tenant_id, source="test")
+            await producer.publish(CHAT_EVENTS, envelope, timeout_s=5)
+        answer = await cancelling
+        assert (answer.status_code, answer.json()) == (200, {"id": str(id_), "status": "cancelled"})
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from producers.edge.app import EdgeLimits
 from ragline.dev_stack.embedded import EmbeddedServers, ServerRole
+from storage.blobs.local import LocalBlobStore
 from storage.log.producer import LogProducer
+from storage.postgres.unit_of_work import Database
 from tests.integration.edge.test_documents import upload
 from tests.integration.edge.test_messages import new_session, post
 from tests.integration.edge.test_streams import asked, reading
-from tests.integration.edge.world import Person, RunningEdge, Writer, events_of, eventually, person, shown
+from tests.integration.edge.world import Person, RunningEdge, Writer, events_of, eventually, person, running_edge, shown
 
 pytestmark = pytest.mark.usefixtures("consumers")
 
@@ -79,6 +83,28 @@ async def test_a_stream_in_flight_goes_on_without_postgresql(
                     assert shown([event async for event in stream]) == "still here"
             async with reading(client, writer.id) as late:
                 assert shown([event async for event in late]) == "still here"
+
+
+async def test_a_late_reader_without_postgresql_is_served_from_the_log_alone(
+    servers: EmbeddedServers, somebody: Person, producer: LogProducer, database: Database, tmp_path: Path
+) -> None:
+    """The ring is too small for the stream; the completion's request was seen, so that it begins with nothing."""
+    limits = EdgeLimits(ring_bytes=12 * 2_000, read_timeout_s=0.5)
+    async with (
+        running_edge(servers.kafka_bootstrap, database, producer, LocalBlobStore(tmp_path), limits) as small,
+        small.client(somebody) as client,
+    ):
+        writer = await asked(client, producer, somebody)
+        await writer.open()
+        for i in range(5):
+            await writer.write(f"{i} ")
+        hub = small.edge._running.hub.tail
+        await hub.until(await hub.end_offsets())
+        with frozen(servers, "postgres"):
+            async with reading(client, writer.id) as stream:
+                await writer.write("end")
+                await writer.finish()
+                assert shown([event async for event in stream]) == "0 1 2 3 4 end"
 
 
 async def test_a_post_that_streams_waits_for_postgresql(

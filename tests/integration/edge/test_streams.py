@@ -10,10 +10,15 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from producers.edge import stream_hub
 from producers.edge.app import EdgeLimits
+from producers.edge.partitions import partition_of
 from ragline.dev_stack.embedded import EmbeddedServers
+from schemas.chunks import AttemptOpened
+from schemas.topics import CHAT_CHUNKS
 from storage.blobs.local import LocalBlobStore
 from storage.log.producer import LogProducer
 from storage.postgres.unit_of_work import Database
@@ -57,7 +62,7 @@ async def asked(client: httpx.AsyncClient, producer: LogProducer, who: Person) -
 async def checkpoint(database: Database, writer: Writer, offset: int | None) -> None:
     async with database.transaction() as work:
         await work.execute(
-            "UPDATE completions SET status = 'in_progress', checkpoint_attempt = $2, checkpoint_epoch = $3,"
+            "UPDATE completions SET status = 'in_progress', attempt = $2, checkpoint_attempt = $2, checkpoint_epoch = $3,"
             " checkpoint_end = $4, checkpoint_seq = $5, chunk_ends = $6, checkpoint_text = $7, checkpoint_offset = $8"
             " WHERE id = $1",
             writer.id,
@@ -69,6 +74,15 @@ async def checkpoint(database: Database, writer: Writer, offset: int | None) -> 
             writer.text,
             offset,
         )
+
+
+async def forget_before(servers: EmbeddedServers, completion_id: UUID, offset: int) -> None:
+    """As retention does, sooner or later."""
+    partition = TopicPartition(CHAT_CHUNKS.name, partition_of(CHAT_CHUNKS, str(completion_id).encode()))
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers.kafka_bootstrap)
+    await admin.start()
+    await admin.delete_records({partition: RecordsToDelete(before_offset=offset)})
+    await admin.close()
 
 
 async def test_many_readers_resume_at_any_code_point(
@@ -153,6 +167,86 @@ async def test_a_fresh_edge_goes_on_from_checkpoint_and_log(
             await asyncio.sleep(0.3)
             await writer.finish()
             assert shown(await reader) == shown(await late) == "0 1 2 3 4 5 6 7 8 "
+
+
+async def test_a_reader_that_comes_after_retention_goes_on_with_what_the_next_attempt_opens(
+    edge: RunningEdge,
+    servers: EmbeddedServers,
+    somebody: Person,
+    producer: LogProducer,
+    database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What lies between checkpoint and log is gone; the taker reopens in an epoch of its own (decision 0004)."""
+    async with edge.client(somebody) as client:
+        writer = await asked(client, producer, somebody)
+        await writer.open()
+        await checkpoint(database, writer, await writer.write("kept ") + 1)
+        lost = await writer.write("lost ")
+        await writer.write("cannot follow ")
+        await forget_before(servers, writer.id, lost + 1)
+        monkeypatch.setattr(stream_hub, "LOOKBACK_S", 0.0)
+        async with (
+            running_edge(servers.kafka_bootstrap, database, producer, LocalBlobStore(tmp_path / "other")) as other,
+            other.client(somebody) as there,
+            reading(there, writer.id) as stream,
+        ):
+            assert shown([await anext(stream), await anext(stream)]) == "kept "
+            await writer.open()
+            await writer.write("kept ", restart=True)
+            await writer.write("and new")
+            await writer.finish()
+            rest = [event async for event in stream]
+            assert [event.name for event in rest] == ["reset", "delta", "delta", "completed"]
+            assert shown(rest) == "kept and new"
+
+
+async def test_what_an_attempt_writes_after_its_lost_fence_is_shown_to_nobody(
+    edge: RunningEdge,
+    servers: EmbeddedServers,
+    somebody: Person,
+    producer: LogProducer,
+    database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with edge.client(somebody) as client:
+        writer = await asked(client, producer, somebody)
+        await writer.open()
+        await checkpoint(database, writer, await writer.write("kept ") + 1)
+        fence = await writer.put(AttemptOpened(completion_id=writer.id, attempt=2))
+        async with database.transaction() as work:
+            await work.execute("UPDATE completions SET attempt = 2 WHERE id = $1", writer.id)
+        await writer.write("of a zombie")
+        await forget_before(servers, writer.id, fence + 1)
+        monkeypatch.setattr(stream_hub, "LOOKBACK_S", 0.0)
+        async with (
+            running_edge(servers.kafka_bootstrap, database, producer, LocalBlobStore(tmp_path / "other")) as other,
+            other.client(somebody) as there,
+            reading(there, writer.id) as stream,
+        ):
+            assert shown([await anext(stream), await anext(stream)]) == "kept "
+            writer.attempt, writer.seq = 2, 1
+            await writer.write("kept by two", restart=True)
+            await writer.finish()
+            assert shown([event async for event in stream]) == "kept by two"
+
+
+async def test_readers_of_a_deleted_session_are_told_cancelled_where_they_are(
+    edge: RunningEdge, somebody: Person, producer: LogProducer
+) -> None:
+    async with edge.client(somebody) as client:
+        session_id = await new_session(client)
+        completion = (await post(client, session_id, "q")).json()["completion"]
+        writer = Writer(producer, somebody, UUID(completion["id"]), UUID(completion["message_id"]))
+        async with reading(client, writer.id) as stream:
+            await writer.open()
+            await writer.write("half")
+            assert shown([await anext(stream), await anext(stream)]) == "half"
+            assert (await client.delete(f"/api/v1/sessions/{session_id}")).status_code == 204
+            (end,) = [event async for event in stream]
+        assert (end.name, end.id) == ("cancelled", "000000.0000000004.2")
 
 
 async def test_an_end_that_the_log_tells_short_is_read_from_postgresql(
@@ -273,7 +367,7 @@ async def test_a_stopping_edge_tells_its_readers(
 async def test_nobody_reading_means_nothing_kept(edge: RunningEdge, somebody: Person, producer: LogProducer) -> None:
     async with edge.client(somebody) as client:
         writer = await asked(client, producer, somebody)
-        hub = edge.edge._hub
+        hub = edge.edge._running.hub
         async with reading(client, writer.id) as stream:
             await anext(stream)
             assert hub.n_channels == 1

@@ -146,7 +146,7 @@ async def running_edge(
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     sockets = [config.bind_socket()]
     serving = asyncio.create_task(server.serve(sockets=sockets))
-    while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
+    while not server.started:
         await asyncio.sleep(0.01)
     port = sockets[0].getsockname()[1]
     try:
@@ -180,7 +180,7 @@ class Writer:
 
     async def write(self, text: str, *, restart: bool = False) -> int:
         if restart:
-            self.epoch, self.end, self.text = self.epoch + 1, 0, ""
+            self.epoch, self.end, self.text = self.attempt, 0, ""
         self.seq += 1
         start, self.end, self.text = self.end, self.end + len(text), self.text + text
         return await self.put(
@@ -241,7 +241,7 @@ async def events_of(response: httpx.Response) -> AsyncIterator[Sent]:
 async def eventually(what: Callable[[], Awaitable[object]], *, within_s: float = 10.0) -> None:
     """Returns when `what()` is true."""
     async with asyncio.timeout(within_s):
-        while not await what():  # noqa: ASYNC110 - what it waits for tells nobody
+        while not await what():
             await asyncio.sleep(0.02)
 
 

@@ -53,7 +53,7 @@ async def test_a_quiet_stream_is_kept_alive_by_a_line_without_a_blank_one() -> N
     streams.start()
     task = asyncio.create_task(run(streams, connection, lambda stream: stream.wait()))
     async with asyncio.timeout(5):
-        while connection.body.count(b": hb\n") < 3:  # noqa: ASYNC110 - a client tells nobody
+        while connection.body.count(b": hb\n") < 3:
             await asyncio.sleep(0.005)
     connection.gone.set()
     await task

@@ -97,6 +97,17 @@ async def test_posts_are_repeated_under_one_key() -> None:
         assert first == second is not None
 
 
+async def test_what_was_only_just_accepted_is_asked_for_again() -> None:
+    async with serving(ScriptedEdge([404, delta(0, "größer") + terminal()])) as edge:
+        assert _text(await _ask(edge.url)) == "größer"
+
+
+async def test_what_is_gone_in_the_middle_is_told_at_once() -> None:
+    async with serving(ScriptedEdge([delta(0, "grö"), 404])) as edge:
+        with pytest.raises(RefusedError, match="away"):
+            await _ask(edge.url)
+
+
 async def test_what_is_refused_is_told_at_once() -> None:
     edge = ScriptedEdge()
     refusal = problem("unknown_model", 'model "fats" is not configured; known: fast', field="model")

@@ -54,7 +54,7 @@ def endless(tmp_path: Path) -> Path:
 async def hanging(endless: Path) -> AsyncIterator[tuple[asyncio.Task[object], psutil.Process]]:
     """A parse that does not end by itself, and its process."""
     task = asyncio.create_task(parse_in_sandbox(endless, name="endless", media_type=None))
-    while not children():  # noqa: ASYNC110 - a process that starts sets no event
+    while not children():
         await asyncio.sleep(0.01)
     yield task, children()[0]
     task.cancel()
