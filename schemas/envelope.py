@@ -42,23 +42,25 @@ class Envelope:
 
     def headers(self) -> Headers:
         """The attributes as ASCII headers."""
+        id_ = str(self.id).encode()
         headers = [
             *_FIXED,
-            ("ce_id", str(self.id).encode()),
+            ("ce_id", id_),
             ("ce_type", self.body.ce_type.encode()),
             ("ce_source", self.source.encode()),
             ("ce_subject", self.body.key().encode()),
             ("ce_time", self.time.isoformat().encode()),
             ("ce_tenantid", str(self.tenant_id).encode()),
+            ("ce_correlationid", id_ if self.correlation_id is None else str(self.correlation_id).encode()),
         ]
-        optional = (
-            ("ce_userid", self.user_id),
-            ("ce_correlationid", self.correlation_id or self.id),
-            ("ce_causationid", self.causation_id),
-            ("ce_idempotencyid", self.idempotency_id),
-            ("traceparent", self.traceparent),
-        )
-        headers.extend((name, str(value).encode()) for name, value in optional if value is not None)
+        if self.user_id is not None:
+            headers.append(("ce_userid", str(self.user_id).encode()))
+        if self.causation_id is not None:
+            headers.append(("ce_causationid", str(self.causation_id).encode()))
+        if self.idempotency_id is not None:
+            headers.append(("ce_idempotencyid", str(self.idempotency_id).encode()))
+        if self.traceparent is not None:
+            headers.append(("traceparent", self.traceparent.encode()))
         return headers
 
     def caused(self, body: Body, *, source: str, time: datetime, id: UUID | None = None) -> Envelope:  # noqa: A002

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+import orjson
+
 from consumers.deciding import Fact
 from consumers.documents.state import Document, Library
 from schemas.commands import AddDocument, DocumentCommand
@@ -101,16 +103,16 @@ async def _delete(work: UnitOfWork, ids: list[UUID]) -> None:
 async def _insert_documents(work: UnitOfWork, uploads: Sequence[_Upload]) -> None:
     await work.execute(
         "INSERT INTO documents (id, tenant_id, user_id, name, type, tags, created_at, deleted_at)"
-        " SELECT id, tenant_id, user_id, name, type, ARRAY(SELECT jsonb_array_elements_text(tags)), created_at,"
+        " SELECT id, tenant_id, user_id, name, type, ARRAY(SELECT jsonb_array_elements_text(tags::jsonb)), created_at,"
         " CASE WHEN is_deleted THEN now() END"
-        " FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::jsonb[], $7::timestamptz[],"
+        " FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],"
         " $8::bool[]) AS t(id, tenant_id, user_id, name, type, tags, created_at, is_deleted)",
         [upload.fact.document_id for upload in uploads],
         [upload.command.tenant_id for upload in uploads],
         [upload.command.user_id for upload in uploads],
         [upload.fact.name for upload in uploads],
         [upload.fact.type for upload in uploads],
-        [list(upload.fact.tags) for upload in uploads],
+        [orjson.dumps(upload.fact.tags).decode() for upload in uploads],  # lists would nest the array
         [upload.fact.created_at for upload in uploads],
         [upload.is_deleted for upload in uploads],
     )

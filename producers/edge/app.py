@@ -19,6 +19,7 @@ from producers.edge.document_events import DocumentEvents
 from producers.edge.documents import DocumentRoutes
 from producers.edge.effects import Effects
 from producers.edge.event_tail import EventTail
+from producers.edge.feed import FeedRoutes
 from producers.edge.gate import Api, Gate
 from producers.edge.health import HealthProbe, HealthRoutes
 from producers.edge.identity_tail import IdentityTail
@@ -155,6 +156,7 @@ def build_app(
         CompletionRoutes(effects, events, reads, wait_s=wait_s),
         DocumentRoutes(effects, reads, blobs, uploads, DocumentEvents(events, reads, streams), wait_s=wait_s),
         SearchRoutes(searcher, timeout_s=limits.read_timeout_s, json=json),
+        FeedRoutes(events, reads, streams),
     ]
     api = _api(native, [HealthRoutes(probe, streams, version=version)], version)
     gate = Gate(api, Authenticator(ring, reads), messages, readers, on_fatal=on_fatal)

@@ -56,6 +56,7 @@ class EventTail:
         self._by_cause: dict[bytes, list[Heard]] = {}
         self._by_subject: dict[bytes, list[Heard]] = {}
         self._on_type: dict[bytes, OnRaw] = {}
+        self._by_tenant: dict[bytes, list[Callable[[], None]]] = {}
 
     def on_type(self, ce_type: str, hear: OnRaw) -> None:
         """Every event of a type goes to `hear`, raw: its headers and its value. It must not block or fail."""
@@ -73,9 +74,23 @@ class EventTail:
         with _listening(self._by_subject, str(subject).encode()) as heard:
             yield heard
 
+    @contextmanager
+    def of_tenant(self, tenant_id: object, wake: Callable[[], None]) -> Iterator[None]:
+        """Calls `wake`, while the block runs, for each event of a tenant. It must not block or fail."""
+        wakes = self._by_tenant.setdefault(str(tenant_id).encode(), [])
+        wakes.append(wake)
+        try:
+            yield
+        finally:
+            wakes.remove(wake)
+            if not wakes:
+                del self._by_tenant[str(tenant_id).encode()]
+
     def _on_records(self, partition: TopicPartition, records: Records) -> None:
         for record in records:
             headers: dict[str, bytes] = dict(record.headers)
+            for wake in self._by_tenant.get(headers.get("ce_tenantid", b""), ()):
+                wake()
             listeners = [
                 *self._by_cause.get(headers.get("ce_causationid", b""), ()),
                 *self._by_subject.get(headers.get("ce_subject", b""), ()),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from producers.edge import frames
 from producers.edge.asgi import Disconnected, RawHeaders, Receive, Send
@@ -98,7 +98,8 @@ class OpenStreams:
         self._heartbeat_s = heartbeat_s
         self._streams: set[EventStream] = set()
         self._task: asyncio.Task[None] | None = None
-        self._is_stopping = False
+        self._told: list[Callable[[], None]] = []
+        self.is_stopping = False
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -116,9 +117,20 @@ class OpenStreams:
 
     def stop_streams(self) -> None:
         """Every open stream ends with an error that says why; new ones at once."""
-        self._is_stopping = True
+        self.is_stopping = True
         for stream in self._streams:
             stream.stop()
+        for tell in self._told:
+            tell()
+
+    @contextmanager
+    def on_stop(self, tell: Callable[[], None]) -> Iterator[None]:
+        """Calls `tell` if the streams are stopped while the block runs: for long answers that are no streams."""
+        self._told.append(tell)
+        try:
+            yield
+        finally:
+            self._told.remove(tell)
 
     @asynccontextmanager
     async def answer(self, receive: Receive, send: Send, *, headers: RawHeaders) -> AsyncIterator[EventStream]:
@@ -128,7 +140,7 @@ class OpenStreams:
         client as an `error` event.
         """
         stream = EventStream(send, now_s=asyncio.get_running_loop().time())
-        if self._is_stopping:
+        if self.is_stopping:
             stream.stop()
         await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *headers]})
         watch = asyncio.create_task(_watch(receive, stream))

@@ -98,11 +98,9 @@ class LogProducer:
         """Sends and waits for the broker's ack. Raises: Retry when none came in time (it may still land)."""
         try:
             async with asyncio.timeout(timeout_s):
-                future = await self.send(topic, envelope)
-                await all_acked([future])
-        except TimeoutError as error:
-            raise Retry(f"Kafka did not acknowledge within {timeout_s} s") from error
-        return future.result()
+                return await asyncio.shield(await self.send(topic, envelope))
+        except (TimeoutError, KafkaError) as error:
+            raise Retry(f"Kafka did not acknowledge within {timeout_s} s: {error!r}") from error
 
     async def publish_records(self, records: Sequence[OutboxRecord]) -> None:
         """Publishes stored records in order and waits for every ack. Raises: Retry, Stop."""

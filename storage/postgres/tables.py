@@ -84,7 +84,9 @@ class SessionRow(SQLModel, table=True):
 
     __tablename__ = "sessions"
     __table_args__ = (
-        Index("sessions_by_user", "tenant_id", "user_id", "id", postgresql_where=text("deleted_at IS NULL")),
+        Index(
+            "sessions_by_user", "tenant_id", "user_id", "created_at", "id", postgresql_where=text("deleted_at IS NULL")
+        ),
     )
     id: UUID = Field(primary_key=True)
     tenant_id: UUID
@@ -229,7 +231,7 @@ class DocumentRow(SQLModel, table=True):
 
     __tablename__ = "documents"
     __table_args__ = (
-        Index("documents_by_tenant", "tenant_id", "id", postgresql_where=text("deleted_at IS NULL")),
+        Index("documents_by_tenant", "tenant_id", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
         Index(
             "documents_to_purge",
             "deleted_at",

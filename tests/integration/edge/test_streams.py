@@ -62,8 +62,9 @@ async def asked(client: httpx.AsyncClient, producer: LogProducer, who: Person) -
 async def checkpoint(database: Database, writer: Writer, offset: int | None) -> None:
     async with database.transaction() as work:
         await work.execute(
-            "UPDATE completions SET status = 'in_progress', attempt = $2, checkpoint_attempt = $2, checkpoint_epoch = $3,"
-            " checkpoint_end = $4, checkpoint_seq = $5, chunk_ends = $6, checkpoint_text = $7, checkpoint_offset = $8"
+            "UPDATE completions SET status = 'in_progress', attempt = $2, checkpoint_attempt = $2,"
+            " checkpoint_epoch = $3, checkpoint_end = $4, checkpoint_seq = $5, chunk_ends = $6,"
+            " checkpoint_text = $7, checkpoint_offset = $8"
             " WHERE id = $1",
             writer.id,
             writer.attempt,

@@ -103,7 +103,7 @@ def upgrade() -> None:
     op.create_index(
         "documents_by_tenant",
         "documents",
-        ["tenant_id", "id"],
+        ["tenant_id", "created_at", "id"],
         unique=False,
         postgresql_where=sa.text("deleted_at IS NULL"),
     )
@@ -204,7 +204,7 @@ def upgrade() -> None:
     op.create_index(
         "sessions_by_user",
         "sessions",
-        ["tenant_id", "user_id", "id"],
+        ["tenant_id", "user_id", "created_at", "id"],
         unique=False,
         postgresql_where=sa.text("deleted_at IS NULL"),
     )

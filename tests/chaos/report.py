@@ -1,0 +1,135 @@
+"""What a run found, for people and for programs."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tests.chaos.playing import Played
+from tests.chaos.reading import Gap
+from tests.chaos.striker import Blow
+
+BEFORE_S = 1.0
+
+
+@dataclass(slots=True)
+class Gaps:
+    """Seconds in which readers saw nothing while their answer changed hands."""
+
+    n: int = 0
+    p50_s: float = 0.0
+    p99_s: float = 0.0
+    max_s: float = 0.0
+
+    @classmethod
+    def of(cls, gaps: Sequence[Gap]) -> Gaps:
+        """Of these gaps."""
+        lengths = sorted(gap.length_s for gap in gaps)
+        if not lengths:
+            return cls()
+        n = len(lengths)
+        return cls(n, _at(lengths, 0.5), _at(lengths, 0.99), lengths[-1])
+
+    def __str__(self) -> str:
+        return f"{self.n} take-overs, p50 {self.p50_s:.2f} s, p99 {self.p99_s:.2f} s, max {self.max_s:.2f} s"
+
+
+@dataclass(slots=True)
+class Report:
+    """A whole run. It is good if there are no faults."""
+
+    seed: int
+    minutes: float
+    streams: int
+    kills: dict[str, int] = field(default_factory=dict)
+    freezes: dict[str, int] = field(default_factory=dict)
+    n_missed_strikes: int = 0
+    n_streams: dict[str, int] = field(default_factory=dict)
+    n_connections: int = 0
+    n_resets: int = 0
+    n_attempts: int = 0
+    gaps: Gaps = field(default_factory=Gaps)
+    gaps_of_workers: Gaps = field(default_factory=Gaps)
+    words_paid: dict[str, int] = field(default_factory=dict)
+    words_needed: dict[str, int] = field(default_factory=dict)
+    answers: dict[str, int] = field(default_factory=dict)
+    memory: Mapping[str, dict[str, float]] = field(default_factory=dict)
+    quiet_after_s: float = 0.0
+    took_s: float = 0.0
+    faults: list[str] = field(default_factory=list)
+    histories: list[str] = field(default_factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every promise held."""
+        return not self.faults
+
+    def ratio(self, model: str) -> float:
+        """Words paid for each word needed."""
+        return self.words_paid.get(model, 0) / max(1, self.words_needed.get(model, 0))
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        ratios = {model: round(self.ratio(model), 4) for model in self.words_needed}
+        return asdict(self) | {"is_good": self.is_good, "ratios": ratios}
+
+    def text(self) -> str:
+        """For people."""
+        kinds = ", ".join(f"{n} {kind}" for kind, n in self.n_streams.items())
+        lines = [
+            f"chaos: seed {self.seed}, {self.minutes:g} min, {self.streams} at once: "
+            f"{'GOOD' if self.is_good else 'FAILED'} in {self.took_s:.0f} s",
+            f"streams      {sum(self.n_streams.values())} ({kinds}) over {self.n_connections} connections, "
+            f"{self.n_attempts} attempts, {self.n_resets} resets",
+            f"kill -9      {sum(self.kills.values())} ({_counts(self.kills)})",
+            f"frozen       {sum(self.freezes.values())} ({_counts(self.freezes)}); "
+            f"{self.n_missed_strikes} strikes found nobody",
+            f"gap          {self.gaps}",
+            f"  worker hit {self.gaps_of_workers}",
+        ]
+        lines += [
+            f"words        {model}: paid {self.words_paid[model]} / needed {needed} = {self.ratio(model):.3f}"
+            for model, needed in self.words_needed.items()
+        ]
+        lines += [
+            f"memory       {role}: {row['processes']:.0f} processes, at most {row['max_mb']:.0f} MB, "
+            f"grew by at most {row['growth_mb']:.0f} MB"
+            for role, row in sorted(self.memory.items())
+        ]
+        lines += [f"clients      {_counts(self.answers)}", f"quiet        {self.quiet_after_s:.1f} s after the end"]
+        lines += [f"FAULT        {fault}" for fault in self.faults]
+        return "\n".join([*lines, *self.histories])
+
+
+def count_blows(report: Report, blows: Sequence[Blow]) -> None:
+    """Kills and freezes by role."""
+    report.kills = dict(sorted(Counter(blow.role for blow in blows if blow.is_kill).items()))
+    report.freezes = dict(sorted(Counter(blow.role for blow in blows if not blow.is_kill).items()))
+
+
+def count_gaps(report: Report, played: Sequence[Played], blows: Sequence[Blow]) -> None:
+    """Of streams that the provider did not disturb; apart those in which nothing but workers was hit."""
+    gaps = [gap for p in played if p.is_answer and not p.turn.is_disturbed for gap in p.reading.gaps]
+    report.gaps = Gaps.of(gaps)
+    report.gaps_of_workers = Gaps.of([gap for gap in gaps if _roles_hit(gap, blows) == {"worker"}])
+
+
+def _roles_hit(gap: Gap, blows: Sequence[Blow]) -> set[str]:
+    """What was struck, or still recovering, while the reader waited."""
+    return {b.role for b in blows if b.at_s <= gap.to_s and b.until_s + _recovery_s(b) >= gap.from_s}
+
+
+def _recovery_s(blow: Blow) -> float:
+    return 15.0 if blow.role == "kafka" else BEFORE_S + (2.0 if blow.role == "postgres" else 0.0)
+
+
+def _at(lengths: Sequence[float], share: float) -> float:
+    """The nearest-rank percentile of sorted values."""
+    return lengths[max(0, math.ceil(share * len(lengths)) - 1)]
+
+
+def _counts(counted: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in sorted(counted.items())) or "none"
