@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from bench.children import Children
 from bench.measure import Row, alternate, at_most, percentile
@@ -36,7 +37,7 @@ class Posts:
         told = await self._run(connections=16)
         return float(told["cpu_s"]) / len(told["ms"]) * 1e6
 
-    async def _run(self, *, connections: int) -> dict[str, object]:
+    async def _run(self, *, connections: int) -> dict[str, Any]:
         told = await self.children.answer(
             "bench.load_client",
             {

@@ -1,9 +1,9 @@
 """The peer of *accept*: `python -m bench.bare_edge '{"bootstrap": …, "key": …, "topic": …}'`.
 
-The least that a Python program can do to accept a message: one ASGI function under uvicorn (uvloop, httptools, no access
-log: uvicorn's best), the key looked up by its SHA-256 in a dictionary, the body parsed, ids minted, a record with the
-same headers and fields published with the same producer settings, its ack awaited, 202 with the same fields. No routes,
-no validation of fields, no traces, no idempotency, no deadline, no waiters.
+The least that a Python program can do to accept a message: one ASGI function under uvicorn (uvloop, httptools, no
+access log: uvicorn's best), the key looked up by its SHA-256 in a dictionary, the body parsed, ids minted, a record
+with the same headers and fields published with the same producer settings, its ack awaited, 202 with the same fields.
+No routes, no validation of fields, no traces, no idempotency, no deadline, no waiters.
 """
 
 from __future__ import annotations

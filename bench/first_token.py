@@ -6,6 +6,7 @@ At once: 40 requests in the same moment, each in a session of its own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from bench.measure import Row, alternate, number, percentile
@@ -23,12 +24,12 @@ async def run(stack: Stack, *, n_rounds: int) -> list[Row]:
     ours = stack.client(model="deterministic")
     slowest: list[float] = []
 
-    async def first(side: dict[str, object], *, n: int, at_once: int) -> list[float]:
+    async def first(side: Mapping[str, object], *, n: int, at_once: int) -> list[float]:
         asked = {**side, "what": "first", "content": CONTENT, "n": n, "at_once": at_once}
         found: list[float] = (await stack.children.answer("bench.load_client", asked))["ms"]
         return found
 
-    async def p50(side: dict[str, object], *, n: int, at_once: int) -> float:
+    async def p50(side: Mapping[str, object], *, n: int, at_once: int) -> float:
         found = await first(side, n=n, at_once=at_once)
         if side is ours and at_once > 1:
             slowest.append(max(found))

@@ -139,7 +139,7 @@ async def streams(question: Question) -> dict[str, object]:
 
 
 async def first(question: Question) -> dict[str, object]:
-    """Milliseconds from the request to the first text: `n` times, `at_once` starts each time, through us or directly."""
+    """Milliseconds from request to first text: `n` times, `at_once` starts each time, through us or directly."""
     connections = await _connections(question, question["at_once"])
     direct = question.get("direct", False)
     sessions = [] if direct else await _sessions(question, connections[0], question["at_once"])

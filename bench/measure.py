@@ -43,8 +43,7 @@ async def alternate(n_rounds: int, sides: Mapping[str, Callable[[], Awaitable[fl
     """ABAB…: every side once a round, the order turned round in every other round."""
     samples: dict[str, list[float]] = {side: [] for side in sides}
     for number_ in range(n_rounds):
-        order = list(sides) if number_ % 2 == 0 else list(reversed(sides))
-        for side in order:
+        for side in list(sides)[:: 1 if number_ % 2 == 0 else -1]:
             samples[side].append(await sides[side]())
     return Sides(samples)
 

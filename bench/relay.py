@@ -1,8 +1,8 @@
 """*relay*: provider → worker → Kafka → edge → SSE, with 500 streams.
 
-Every token is the time at which the provider sent it, so its way is measured token by token at the reading client. CPU is
-that of the worker's and the edge's processes together. The raw hop sends records of a chunk's size, as many streams at
-the same rate, from one bare producer to one bare group-less consumer.
+Every token is the time at which the provider sent it, so its way is measured token by token at the reading client. CPU
+is that of the worker's and the edge's processes together. The raw hop sends records of a chunk's size, as many streams
+at the same rate, from one bare producer to one bare group-less consumer.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ async def _ours(stack: Stack, n_streams: int, rate: float) -> dict[str, Any]:
 
 async def _hop(stack: Stack, n_streams: int, rate: float) -> float:
     asked = {"bootstrap": stack.kafka_bootstrap, "streams": n_streams, "rate": rate}
-    tail, _ = await asyncio.gather(
+    told = await asyncio.gather(
         stack.children.answer("bench.log_peers", {**asked, "what": "tail", "seconds": SECONDS + 3}),
         stack.children.answer("bench.log_peers", {**asked, "what": "send", "seconds": SECONDS}),
     )
-    return percentile(tail["ms"], 0.99)
+    return percentile(told[0]["ms"], 0.99)

@@ -1,4 +1,4 @@
-"""The real program, as a user starts it: `ragline dev` in a temporary home, with models that are the benchmark's own."""
+"""The real program, as a user starts it: `ragline dev` in a temporary home, with models of the benchmark's own."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def dev_stack() -> AsyncIterator[Stack]:
 
 async def _first_line(child: Any) -> str:
     async with asyncio.timeout(30):
-        while not (lines := child.tail(1)):
+        while not (lines := child.tail(1)):  # noqa: ASYNC110 - a log file tells nobody
             await asyncio.sleep(0.02)
     return str(lines.splitlines()[0])
 
@@ -117,9 +117,16 @@ async def _ready(children: Children, home: Path, path: Path) -> dict[str, Any]:
     arguments = ("dev", "--home", str(home), "--port", "0", "--ready-file", str(path))
     dev = children.start("ragline.cli.main", *arguments, env={"RAGLINE_LOG_LEVEL": "warning"})
     async with asyncio.timeout(180):
-        while not path.exists():
+        while (found := _read(path)) is None:
             if not dev.alive:
                 raise RuntimeError(f"ragline dev ended: {dev.tail(20)}")
             await asyncio.sleep(0.05)
+    return found
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The ready file, once it is there."""
+    if not path.exists():
+        return None
     found: dict[str, Any] = json.loads(path.read_text())
     return found

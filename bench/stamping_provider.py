@@ -1,6 +1,6 @@
 """An OpenAI-compatible model whose every token is the time at which it was sent: `python -m bench.stamping_provider`.
 
-The question says how: `rate=10 n=200` is 200 tokens, 10 a second. `CLOCK_MONOTONIC` is one for all processes of a machine.
+The question says how: `rate=10 n=200` is 200 tokens, 10 a second. All processes of a machine share `CLOCK_MONOTONIC`.
 """
 
 from __future__ import annotations

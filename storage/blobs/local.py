@@ -169,7 +169,7 @@ class _Upload:
                     made = _make_folders(target.parent)
                     self._path.replace(target)
                     break
-                except FileNotFoundError as error:  # another process removed the folder, which was empty
+                except (FileNotFoundError, FileExistsError) as error:  # the folder was empty, and removed meanwhile
                     if attempt == 9:
                         raise Retry(f"the blob store's folder {target.parent} keeps vanishing") from error
             for folder in {target.parent, *made}:

@@ -81,8 +81,15 @@ async def unpublished(work: UnitOfWork, *, older_than_s: float, limit: int) -> l
 
 
 async def mark_published(work: UnitOfWork, ids: Sequence[UUID]) -> None:
-    """The broker has them."""
-    await work.execute("UPDATE outbox SET published_at = now() WHERE id = ANY($1::uuid[])", list(ids))
+    """The broker has them.
+
+    The commit is not waited for on disk: a mark that is lost in a crash means one more publish under the same id.
+    """
+    await work.execute(
+        "UPDATE outbox SET published_at = now() FROM set_config('synchronous_commit', 'off', true)"
+        " WHERE id = ANY($1::uuid[])",
+        list(ids),
+    )
 
 
 def _record(row: Any) -> OutboxRecord:
