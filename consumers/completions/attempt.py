@@ -118,14 +118,14 @@ class Attempt:
         """Fences, and folds the log up to the fence; None if a later attempt has come already."""
         opened = await self.writer.open()
         if self.job.is_first:
-            return Taken(self.job.base, truncated=False, has_new_text=False, start=self._start)
+            return Taken(self.job.base, truncated=False, has_new_text=False, writer=0, start=self._start)
         taken = await fold_log(self._tools.bootstrap, self.job, opened)
         if taken is None:
             logger.info("completion %s: attempt %d came too late", self.job.id, self.job.attempt)
             return None
+        await self._charge_predecessors(taken)  # before a checkpoint can hide who wrote last
         self.writer.continue_from(taken.base, must_restart=taken.truncated)
         self._start = self._known_end = taken.base.state.end
-        await self._charge_predecessor(taken)
         return taken
 
     async def _reopen(self, taken: Taken, *, text: str | None = None) -> None:
@@ -134,18 +134,25 @@ class Attempt:
             await self.writer.restart(self.writer.text if text is None else text)
             await self.writer.drain()
 
-    async def _charge_predecessor(self, taken: Taken) -> None:
-        """A killed attempt cannot count its own tokens: its text tells (design §5.9)."""
+    async def _charge_predecessors(self, taken: Taken) -> None:
+        """A killed attempt cannot count its own tokens: its text tells (design §5.9).
+
+        Those are the attempt before this one and the last that wrote: a taker may have died before it charged that.
+        """
         if self.job.context is None:
             return
-        state, attempt = taken.base.state, self.job.attempt - 1
-        if state.finished is not None and state.finished.attempt == attempt:
-            usage = state.finished.usage
-        else:
-            prompt = int(self.job.context.get("prompt_tokens", 0)) + self._count(taken.base.text[: taken.start])
-            usage = self._priced(prompt, self._count(taken.base.text[taken.start :]), estimated=True)
+        state, text = taken.base.state, taken.base.text
+        began = {self.job.attempt - 1: state.end, taken.writer: taken.start}
         async with self._tools.database.transaction() as work:
-            records = await ending.record_usage(work, self.job, attempt, self._model_name(), usage)
+            records = []
+            for attempt, start in sorted(began.items()):
+                if state.finished is not None and state.finished.attempt == attempt:
+                    usage = state.finished.usage
+                else:
+                    prompt = int(self.job.context.get("prompt_tokens", 0)) + self._count(text[:start])
+                    usage = self._priced(prompt, self._count(text[start:]), estimated=True)
+                if attempt > 0:
+                    records += await ending.record_usage(work, self.job, attempt, self._model_name(), usage)
         await self._tools.publisher.publish(records)
 
     async def _generate(self, taken: Taken) -> None:

@@ -47,6 +47,7 @@ class ChunkWriter:
         self._last_ack: asyncio.Future[Ack] | None = None
         self._failure: BaseException | None = None
         self._epoch_to_leave: int | None = None
+        self._has_folded = job.is_first
         self.state = job.base.state
         self.text = job.base.text
         self.acked = Acked(job.base.state, job.base.offset)
@@ -63,6 +64,7 @@ class ChunkWriter:
         self.state, self.text = base.state, base.text
         self.acked = Acked(base.state, base.offset)
         self._epoch_to_leave = base.state.epoch if must_restart else None
+        self._has_folded = True
 
     async def restart(self, text: str) -> None:
         """Opens this attempt's own epoch, once; its first chunk is `text` (it may be empty)."""
@@ -114,7 +116,12 @@ class ChunkWriter:
             raise Retry(f"the stream was not written: {self._failure!r}")
 
     def acked_base(self) -> Base | None:
-        """A checkpoint of what the broker has; None while a restart is due or on its way."""
+        """A checkpoint of what the broker has; None before the log was folded, and while a restart is due or on its way.
+
+        Before the fold the fence is acked, but what lies between base and fence is not known: its offset would skip it.
+        """
+        if not self._has_folded:
+            return None
         if self.acked.state.epoch != self.state.epoch or self.acked.state.epoch == self._epoch_to_leave:
             return None
         return Base(self.acked.state, self.text[: self.acked.state.end], self.acked.offset)

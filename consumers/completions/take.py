@@ -21,12 +21,14 @@ LOOKBACK_S = 60.0
 class Taken:
     """Where the attempt goes on. `truncated`: the log no longer reached back to the checkpoint.
 
-    `has_new_text`: there is more than the checkpoint knew. `start` is where the attempt before this one began.
+    `has_new_text`: there is more than the checkpoint knew. `writer` is the last attempt that wrote (0: none did), and
+    `start` is where it began.
     """
 
     base: Base
     truncated: bool
     has_new_text: bool
+    writer: int
     start: int
 
 
@@ -35,7 +37,7 @@ async def fold_log(bootstrap: str, job: Job, opened: asyncio.Future[Ack]) -> Tak
     await all_acked([opened])
     ack = opened.result()
     state, text = job.base.state, job.base.text
-    previous, start = job.attempt - 1, job.attempt_start if job.base.state.attempt == job.attempt - 1 else None
+    writer, start = job.base.state.attempt, job.attempt_start
     truncated = False
     key = str(job.id).encode()
     since_s = job.created_at.timestamp() - LOOKBACK_S
@@ -51,8 +53,8 @@ async def fold_log(bootstrap: str, job: Job, opened: asyncio.Future[Ack]) -> Tak
             if after is not state and isinstance(chunk, CompletionChunk):
                 restarted = after.epoch != state.epoch
                 text = chunk.text if restarted else text + chunk.text
-                if chunk.attempt == previous and (start is None or restarted):
-                    start = chunk.start
+                if restarted or chunk.attempt != writer:
+                    writer, start = chunk.attempt, chunk.start
             state = after
     except LogTruncated:
         truncated = True
@@ -63,7 +65,7 @@ async def fold_log(bootstrap: str, job: Job, opened: asyncio.Future[Ack]) -> Tak
         state = replace(state, attempt=job.attempt)
     base = Base(state, text, ack.offset + 1)
     has_new_text = state.end > job.base.state.end
-    return Taken(base, truncated, has_new_text, state.end if start is None else min(start, state.end))
+    return Taken(base, truncated, has_new_text, writer, min(start, state.end))
 
 
 def _decoded(headers: list[tuple[str, bytes]], value: bytes) -> ChunkRecord | None:

@@ -15,7 +15,9 @@ from producers.edge.auth import Authenticator, KeyRing
 from producers.edge.caller import NEEDS_KEY
 from producers.edge.completion_streams import CompletionStreams
 from producers.edge.completions import CompletionRoutes
+from producers.edge.dead_letters import DeadLetterRoutes
 from producers.edge.document_events import DocumentEvents
+from producers.edge.docs_page import add_docs_page
 from producers.edge.documents import DocumentRoutes
 from producers.edge.effects import Effects
 from producers.edge.event_tail import EventTail
@@ -33,6 +35,7 @@ from producers.edge.sessions import SessionRoutes
 from producers.edge.sse import OpenStreams
 from producers.edge.stream_hub import StreamHub
 from producers.edge.uploads import Uploads
+from producers.replay.dead_letters import DeadLetterDesk
 from storage.log.producer import LogProducer
 from storage.ports import BlobStore
 from storage.postgres.unit_of_work import Database
@@ -157,6 +160,7 @@ def build_app(
         DocumentRoutes(effects, reads, blobs, uploads, DocumentEvents(events, reads, streams), wait_s=wait_s),
         SearchRoutes(searcher, timeout_s=limits.read_timeout_s, json=json),
         FeedRoutes(events, reads, streams),
+        DeadLetterRoutes(DeadLetterDesk(bootstrap, database, producer), json=json),
     ]
     api = _api(native, [HealthRoutes(probe, streams, version=version)], version)
     gate = Gate(api, Authenticator(ring, reads), messages, readers, on_fatal=on_fatal)
@@ -165,7 +169,9 @@ def build_app(
 
 def _api(native: Sequence[Routes], open_to_all: Sequence[Routes], version: str) -> Api:
     """All routes; those of the native API need a key."""
-    api = Api(title="Ragline", version=version, description=_DESCRIPTION, redoc_url=None, redirect_slashes=False)
+    api = Api(
+        title="Ragline", version=version, description=_DESCRIPTION, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
     for group, router in (
         (native, APIRouter(prefix="/api/v1", dependencies=NEEDS_KEY)),
         (open_to_all, APIRouter()),
@@ -173,6 +179,7 @@ def _api(native: Sequence[Routes], open_to_all: Sequence[Routes], version: str) 
         for routes in group:
             routes.add_to(router)
         api.include_router(router)
+    add_docs_page(api)
     api.openapi = lambda: openapi_document(api)  # type: ignore[method-assign]
     return api
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from schemas import http
+from schemas.dead_letters import DeadLetterPosition
 from schemas.http import RequestBody
 
 _REF = "#/components/schemas/{model}"
@@ -22,6 +23,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     http.MessageEdit,
     http.NewDocument,
     http.SearchRequest,
+    DeadLetterPosition,
     http.Problem,
 )
 

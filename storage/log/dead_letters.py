@@ -29,6 +29,11 @@ def dead_letter_headers(record: ConsumerRecord, error: DeadLetter, *, step: str)
     return kept + [(name, text.encode()) for name, text in told.items()]
 
 
+def original_headers(record: ConsumerRecord) -> Headers:
+    """A dead letter's headers as its record had them: with them it is the same record again, under the same id."""
+    return [(name, raw or b"") for name, raw in record.headers if not name.startswith("dlq_")]
+
+
 class DeadLetters:
     """The dead-letter topic of one consumer, with a share limit against a bad deploy.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
@@ -13,7 +13,10 @@ from aiokafka.errors import KafkaError
 from schemas.errors import RaglineError, Retry
 from schemas.topics import MAX_RECORD_BYTES, Topic
 
-__all__ = ["ConsumerRecord", "LogTruncated", "OnRecords", "Records", "Tail", "TopicPartition", "read_range"]
+__all__ = ["ConsumerRecord", "LogTruncated", "OnRecords", "Records", "Tail", "TopicPartition", "read_now", "read_range"]
+
+READ_NOW_BYTES = 8 * 1024 * 1024
+"""How much of several partitions is fetched ahead of their reader."""
 
 Records = Sequence[ConsumerRecord]
 OnRecords = Callable[[TopicPartition, Records], None]
@@ -191,3 +194,69 @@ async def _first_offset(
     if whole and start < beginning:
         raise LogTruncated(f"{partition.topic}/{partition.partition} begins at {beginning}, not {start}")
     return max(start, beginning)
+
+
+async def read_now(
+    bootstrap: str,
+    ranges: Mapping[TopicPartition, tuple[int, int] | None],
+    *,
+    since_s: float | None = None,
+    timeout_s: float = 10.0,
+) -> AsyncGenerator[ConsumerRecord, None]:
+    """What stands now in the partitions, of each within its `[start, end)` if one is given; in order per partition.
+
+    `since_s` (Unix time) skips what is older. Raises: Retry when the broker does not deliver for `timeout_s`.
+    """
+    consumer = _consumer(bootstrap, client_id="ragline-replay", max_wait_ms=50, fetch_max_bytes=READ_NOW_BYTES)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await consumer.start()
+            consumer.assign(list(ranges))
+            ends = await _seek_to_ranges(consumer, ranges, since_s)
+        heard_at = time.monotonic()
+        while ends:
+            polled = await consumer.getmany(*ends, timeout_ms=500)
+            if polled:
+                heard_at = time.monotonic()
+            else:
+                _check_still_there(heard_at, timeout_s)
+            for partition, records in polled.items():
+                for record in records:
+                    if record.offset < ends[partition]:
+                        yield record
+                heard_at = time.monotonic()
+            for partition in [tp for tp in ends if tp in polled or not polled]:
+                if await consumer.position(partition) >= ends[partition]:
+                    del ends[partition]
+                    consumer.pause(partition)
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise Retry(f"Kafka at {bootstrap}: {error!r}") from error
+    finally:
+        await consumer.stop()
+
+
+def _check_still_there(heard_at: float, timeout_s: float) -> None:
+    if time.monotonic() - heard_at > timeout_s:
+        raise TimeoutError(f"nothing within {timeout_s} s")
+
+
+async def _seek_to_ranges(
+    consumer: AIOKafkaConsumer, ranges: Mapping[TopicPartition, tuple[int, int] | None], since_s: float | None
+) -> dict[TopicPartition, int]:
+    """Seeks to where each range begins; the offset after its end, of those that hold anything."""
+    partitions = list(ranges)
+    begins, newest = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+    found = await consumer.offsets_for_times(dict.fromkeys(partitions, int((since_s or 0) * 1000)))
+    ends = {}
+    for partition, wanted in ranges.items():
+        start, end = wanted or (0, newest[partition])
+        first = max(start, begins[partition])
+        if since_s is not None:
+            at = found[partition]
+            first = max(first, at.offset) if at is not None else newest[partition]
+        if first < min(end, newest[partition]):
+            ends[partition] = min(end, newest[partition])
+            consumer.seek(partition, first)
+        else:
+            consumer.pause(partition)
+    return ends

@@ -337,3 +337,17 @@ class DocumentBatchRow(SQLModel, table=True):
     blob_key: str | None = None
     embedded_at: datetime | None = Field(default=None, sa_column=_at())
     indexed_at: datetime | None = Field(default=None, sa_column=_at())
+
+
+class DeadLetterActionRow(SQLModel, table=True):
+    """What was done with a dead letter, by whom and when: `partition` and `offset` are those in `<topic>.dlq`."""
+
+    __tablename__ = "dead_letter_actions"
+    topic: str = Field(primary_key=True)
+    partition: int = Field(primary_key=True)
+    offset: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    action: str = Field(primary_key=True)
+    by: str
+    at: datetime = _created_at()
+    record_id: str | None = None
+    tenant_id: UUID | None = None

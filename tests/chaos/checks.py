@@ -112,7 +112,8 @@ def list_faults(conversation: PlayedConversation, listed: Sequence[Message]) -> 
     found = [(message["id"], message["content"]) for message in listed if message["sender"] == "user"]
     senders = [message["sender"] for message in listed]
     if found != said or senders != ["user", "ai"] * len(said):
-        return [f"listed are {[f'{m["sender"]} {m["id"]}' for m in listed]}, said was {[id_ for id_, _ in said]}"]
+        shown = [f"{message['sender']} {message['id']}" for message in listed]
+        return [f"listed are {shown}, said was {[id_ for id_, _ in said]}"]
     answers = [message["completion_id"] for message in listed if message["sender"] == "ai"]
     if answers != [turn.completion_id for turn in conversation.turns if turn.message_id]:
         return [f"answers by {answers}"]
@@ -135,8 +136,7 @@ def whole_faults(conversations: Sequence[PlayedConversation], evidence: Evidence
 
 def first_difference(found: str, expected: str) -> str:
     """Where two texts part."""
-    at = next(
-        (i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), min(len(found), len(expected))
-    )
+    pairs = enumerate(zip(found, expected, strict=False))
+    at = next((i for i, (a, b) in pairs if a != b), min(len(found), len(expected)))
     around = slice(max(0, at - 10), at + 20)
     return f"at {at} of {len(found)}/{len(expected)}: {found[around]!r}, not {expected[around]!r}"

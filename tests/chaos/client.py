@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,23 +93,21 @@ async def read_stream(
 
     `may_vanish`: its session is being deleted, so that a 404 is an end too. Raises: GaveUpError.
     """
-    is_known, news_s = False, reach.now_s()
-    while not reading.terminal:
+    news_s = reach.now_s()
+    while not reading.is_over():
         url, before, n_errors = rng.choice(reach.urls), reading.last_id, len(reading.errors)
         leave_after = rng.randint(1, 90) if cuts and rng.random() < 0.6 else -1
         pause_s = rng.uniform(*_PAUSE_S)
         reading.n_connections += 1
         try:
-            status = 200
-            async for status in _connection(reach, reading, url + path, leave_after, on_text):
-                is_known = is_known or status == 200
+            status = await _connection(reach, reading, url + path, leave_after, on_text)
             why = f"status {status}" if status != 200 else "ended"
-            if status == 404 and may_vanish and is_known:
+            if status == 404 and may_vanish and reading.is_known:
                 reading.history.tell(reach.now_s(), "404: it was deleted")
                 return
-            if status == 200 and not reading.terminal and len(reading.errors) == n_errors:
+            if status == 200 and not reading.is_over() and len(reading.errors) == n_errors:
                 reading.fault(reach.now_s(), "the stream ended without a terminal event")
-            elif status not in {200, *_AWAY} and (status != 404 or is_known):
+            elif status not in {200, *_AWAY} and (status != 404 or reading.is_known):
                 raise GaveUpError(f"stream: status {status}")
         except _Cut:
             why, pause_s = "left", 0.0
@@ -120,21 +118,20 @@ async def read_stream(
         news_s = reach.now_s() if reading.last_id != before else news_s
         if reach.now_s() - news_s > PATIENCE_S:
             raise GaveUpError(f"stream: nothing new for {PATIENCE_S} s ({why})")
-        if not reading.terminal:
+        if not reading.is_over():
             await asyncio.sleep(pause_s)
 
 
 async def _connection(
     reach: Reach, reading: Reading, url: str, leave_after: int, on_text: Callable[[int], None]
-) -> AsyncIterator[int]:
-    """One connection; yields its status, then again after each event. Raises: _Cut."""
+) -> int:
+    """One connection, read to its end; its status. Raises: _Cut."""
     decoder = SseDecoder(reading.last_id)
     headers = {"Last-Event-ID": reading.last_id} if reading.last_id else {}
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=3.0, sock_read=_SILENCE_S)
     async with reach.session.get(url, headers=headers, timeout=timeout) as response:
-        yield response.status
         if response.status != 200:
-            return
+            return response.status
         n_events, known_id = 0, reading.last_id
         async for piece in response.content.iter_any():
             for event in decoder.feed(piece):
@@ -142,6 +139,6 @@ async def _connection(
                 known_id = event.id
                 n_events += 1
                 on_text(len(reading.text))
-                if n_events == leave_after and not reading.terminal:
+                if n_events == leave_after and not reading.is_over():
                     raise _Cut
-            yield response.status
+    return 200

@@ -87,16 +87,13 @@ async def gather(bootstrap: str, dsn: str) -> Evidence:
 
 async def records(bootstrap: str, topic: str) -> AsyncIterator[ConsumerRecord]:
     """Every record of the topic that there is now, each partition in order."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
     await consumer.start()
     try:
-        found = await consumer._client.fetch_all_metadata()
-        partitions = [TopicPartition(topic, p) for p in found.partitions_for_topic(topic) or ()]
-        if not partitions:
-            return
-        consumer.assign(partitions)
+        metadata = await consumer._client.fetch_all_metadata()
+        partitions = [TopicPartition(topic, p) for p in metadata.partitions_for_topic(topic)]
         ends = await consumer.end_offsets(partitions)
-        await consumer.seek_to_beginning(*partitions)
+        consumer.assign(partitions)
         while any([await consumer.position(p) < end for p, end in ends.items()]):
             for batch in (await consumer.getmany(timeout_ms=500)).values():
                 for record in batch:
@@ -116,7 +113,7 @@ async def open_work(dsn: str) -> dict[str, int]:
         )
     finally:
         await connection.close()
-    return dict(row)
+    return dict(row or {})
 
 
 async def lag(bootstrap: str) -> dict[str, int]:

@@ -69,6 +69,7 @@ class Reading:
     last_id: str = ""
     n_resets: int = 0
     n_connections: int = 0
+    is_known: bool = False
     terminal: str = ""
     errors: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -80,6 +81,7 @@ class Reading:
         """The next event; `id_` is its own id, "" if it has none."""
         if self.terminal:
             self.fault(at_s, f"{event.event} after the end")
+        self.is_known = True
         if event.event in WITH_ID:
             if not id_:
                 self.fault(at_s, f"{event.event} without an id")
@@ -98,6 +100,10 @@ class Reading:
             self._error(event, at_s)
         elif event.event not in _KNOWN_WITHOUT_ID:
             self.fault(at_s, f"an unknown event: {event.event}")
+
+    def is_over(self) -> bool:
+        """Whether the terminal event has come."""
+        return bool(self.terminal)
 
     def fault(self, at_s: float, what: str) -> None:
         """The stream broke a promise."""

@@ -12,7 +12,7 @@ from tests.chaos.playing import Played
 from tests.chaos.reading import Gap
 from tests.chaos.striker import Blow
 
-BEFORE_S = 1.0
+RECOVERS_WITHIN_S = {"worker": 5.0, "edge": 5.0, "relay": 0.0, "kafka": 15.0, "postgres": 3.0}
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Report:
     n_resets: int = 0
     n_attempts: int = 0
     gaps: Gaps = field(default_factory=Gaps)
-    gaps_of_workers: Gaps = field(default_factory=Gaps)
+    gaps_of_one_kill: Gaps = field(default_factory=Gaps)
     words_paid: dict[str, int] = field(default_factory=dict)
     words_needed: dict[str, int] = field(default_factory=dict)
     answers: dict[str, int] = field(default_factory=dict)
@@ -80,15 +80,21 @@ class Report:
         """For people."""
         kinds = ", ".join(f"{n} {kind}" for kind, n in self.n_streams.items())
         lines = [
-            f"chaos: seed {self.seed}, {self.minutes:g} min, {self.streams} at once: "
-            f"{'GOOD' if self.is_good else 'FAILED'} in {self.took_s:.0f} s",
-            f"streams      {sum(self.n_streams.values())} ({kinds}) over {self.n_connections} connections, "
-            f"{self.n_attempts} attempts, {self.n_resets} resets",
+            (
+                f"chaos: seed {self.seed}, {self.minutes:g} min, {self.streams} at once: "
+                f"{'GOOD' if self.is_good else 'FAILED'} in {self.took_s:.0f} s"
+            ),
+            (
+                f"streams      {sum(self.n_streams.values())} ({kinds}) over {self.n_connections} connections, "
+                f"{self.n_attempts} attempts, {self.n_resets} resets"
+            ),
             f"kill -9      {sum(self.kills.values())} ({_counts(self.kills)})",
-            f"frozen       {sum(self.freezes.values())} ({_counts(self.freezes)}); "
-            f"{self.n_missed_strikes} strikes found nobody",
+            (
+                f"frozen       {sum(self.freezes.values())} ({_counts(self.freezes)}); "
+                f"{self.n_missed_strikes} strikes found nobody"
+            ),
             f"gap          {self.gaps}",
-            f"  worker hit {self.gaps_of_workers}",
+            f"one worker   {self.gaps_of_one_kill}",
         ]
         lines += [
             f"words        {model}: paid {self.words_paid[model]} / needed {needed} = {self.ratio(model):.3f}"
@@ -111,19 +117,16 @@ def count_blows(report: Report, blows: Sequence[Blow]) -> None:
 
 
 def count_gaps(report: Report, played: Sequence[Played], blows: Sequence[Blow]) -> None:
-    """Of streams that the provider did not disturb; apart those in which nothing but workers was hit."""
+    """Of streams that the provider did not disturb; apart those in which one worker was killed and nothing else hit."""
     gaps = [gap for p in played if p.is_answer and not p.turn.is_disturbed for gap in p.reading.gaps]
     report.gaps = Gaps.of(gaps)
-    report.gaps_of_workers = Gaps.of([gap for gap in gaps if _roles_hit(gap, blows) == {"worker"}])
+    report.gaps_of_one_kill = Gaps.of([gap for gap in gaps if _is_one_workers_death(gap, blows)])
 
 
-def _roles_hit(gap: Gap, blows: Sequence[Blow]) -> set[str]:
-    """What was struck, or still recovering, while the reader waited."""
-    return {b.role for b in blows if b.at_s <= gap.to_s and b.until_s + _recovery_s(b) >= gap.from_s}
-
-
-def _recovery_s(blow: Blow) -> float:
-    return 15.0 if blow.role == "kafka" else BEFORE_S + (2.0 if blow.role == "postgres" else 0.0)
+def _is_one_workers_death(gap: Gap, blows: Sequence[Blow]) -> bool:
+    """Nothing else was struck, or still recovering, while the reader waited."""
+    hits = [b for b in blows if b.at_s <= gap.to_s and b.until_s + RECOVERS_WITHIN_S[b.role] >= gap.from_s]
+    return [(b.role, b.is_kill) for b in hits] == [("worker", True)]
 
 
 def _at(lengths: Sequence[float], share: float) -> float:
