@@ -1,10 +1,11 @@
 # make dev ARGS="--port 9000"   set-up, then Ragline with embedded servers
 # make test ARGS="-k sessions"  set-up, then every test with coverage
+# make chaos ARGS="--minutes 5"  kill and freeze what runs while people talk, then check every promise
 # Needs Python >= 3.11 and make; everything else comes from requirements.lock.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test bench lint lock clean
+.PHONY: help setup dev test bench chaos lint lock clean
 
 VENV := .venv
 RUN := $(VENV)/bin
@@ -33,6 +34,9 @@ test: setup ## every test, with coverage
 
 bench: setup ## the performance table
 	@exec $(RUN)/python -m bench $(ARGS)
+
+chaos: setup ## conversations while processes are killed and frozen; ARGS="--seed 7 --minutes 30 --streams 40"
+	@exec $(RUN)/python -m tests.chaos $(ARGS)
 
 lint: setup ## style, types, imports
 	$(RUN)/ruff check .

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from bench.children import Children
 
 SLOTS = 600
-"""Answers at once in the one worker: *relay* has 500 streams; the default is 200."""
+"""Answers at once in the one worker: *relay* has 500 streams, the default is 200."""
 
 MODELS = """
 [[models]]
@@ -86,7 +86,7 @@ class Stack:
 
 
 @asynccontextmanager
-async def dev_stack() -> AsyncIterator[Stack]:
+async def dev_stack(*, slots: int = SLOTS) -> AsyncIterator[Stack]:
     """Everything answers for as long as the block runs."""
     with tempfile.TemporaryDirectory(prefix="ragline-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -98,7 +98,7 @@ async def dev_stack() -> AsyncIterator[Stack]:
             stamping_url = (await children.told(stamping))["url"]
             home = folder / "home"
             home.mkdir()
-            models = MODELS.format(deterministic=url, stamping=stamping_url, slots=SLOTS)
+            models = MODELS.format(deterministic=url, stamping=stamping_url, slots=slots)
             (home / "ragline.toml").write_text(models)
             ready = await _ready(children, home, folder / "ready.json")
             yield Stack(children, ready, url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from schemas import chunks, commands, events
@@ -33,7 +34,7 @@ class Topic:
         """Where a record goes that can never be processed."""
         return f"{self.name}.dlq"
 
-    @property
+    @cached_property
     def by_type(self) -> dict[str, type[Body]]:
         """Body classes by `ce_type`."""
         return {record.ce_type: record for record in self.records}

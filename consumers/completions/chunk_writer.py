@@ -116,7 +116,7 @@ class ChunkWriter:
             raise Retry(f"the stream was not written: {self._failure!r}")
 
     def acked_base(self) -> Base | None:
-        """A checkpoint of what the broker has; None before the log was folded, and while a restart is due or on its way.
+        """A checkpoint of what the broker has; None before the fold, and while a restart is due or on its way.
 
         Before the fold the fence is acked, but what lies between base and fence is not known: its offset would skip it.
         """

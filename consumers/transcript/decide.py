@@ -285,26 +285,29 @@ def evolve(session: Session | None, fact: Body, command: Envelope) -> Session:
         raise TypeError(f"{fact.ce_type} without a session")
     if isinstance(fact, StreamEnded):
         return session
-    after = _evolved(session, fact, command.time)
-    return replace(after, version=after.version + 1)
+    return _evolved(session, fact, command.time)
 
 
 def _evolved(session: Session, fact: Body, at: datetime) -> Session:
+    version = session.version + 1
     match fact:
         case SessionRenamed():
-            return replace(session, name=fact.name)
+            return replace(session, version=version, name=fact.name)
         case FavoriteSet():
-            return replace(session, is_favorite=fact.is_favorite)
+            return replace(session, version=version, is_favorite=fact.is_favorite)
         case SessionDeleted():
-            return replace(session, deleted_at=at)
+            return replace(session, version=version, deleted_at=at)
         case MessagePosted():
             message = Message(fact.message_id, fact.parent_id, "user", "complete")
-            return replace(session, messages={**session.messages, message.id: message}, active_leaf_id=message.id)
+            return replace(
+                session, version=version, messages={**session.messages, message.id: message}, active_leaf_id=message.id
+            )
         case CompletionRequested():
             message = Message(fact.message_id, fact.parent_id, "ai", "pending", fact.completion_id)
             completion = Completion(fact.completion_id, fact.message_id, "pending")
             return replace(
                 session,
+                version=version,
                 messages={**session.messages, message.id: message},
                 completions={**session.completions, completion.id: completion},
                 active_leaf_id=message.id,
@@ -312,5 +315,5 @@ def _evolved(session: Session, fact: Body, at: datetime) -> Session:
         case CancelRequested() | CompletionCancelled():
             status = fact.status if isinstance(fact, CancelRequested) else "cancelled"
             completion = replace(session.completions[fact.completion_id], status=status)
-            return replace(session, completions={**session.completions, completion.id: completion})
+            return replace(session, version=version, completions={**session.completions, completion.id: completion})
     raise TypeError(f"the transcript does not know {fact.ce_type}")

@@ -16,8 +16,8 @@ from producers.edge.caller import NEEDS_KEY
 from producers.edge.completion_streams import CompletionStreams
 from producers.edge.completions import CompletionRoutes
 from producers.edge.dead_letters import DeadLetterRoutes
-from producers.edge.document_events import DocumentEvents
 from producers.edge.docs_page import add_docs_page
+from producers.edge.document_events import DocumentEvents
 from producers.edge.documents import DocumentRoutes
 from producers.edge.effects import Effects
 from producers.edge.event_tail import EventTail
@@ -170,7 +170,12 @@ def build_app(
 def _api(native: Sequence[Routes], open_to_all: Sequence[Routes], version: str) -> Api:
     """All routes; those of the native API need a key."""
     api = Api(
-        title="Ragline", version=version, description=_DESCRIPTION, docs_url=None, redoc_url=None, redirect_slashes=False
+        title="Ragline",
+        version=version,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
     )
     for group, router in (
         (native, APIRouter(prefix="/api/v1", dependencies=NEEDS_KEY)),

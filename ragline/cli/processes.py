@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from ragline.logs import OnceInAWhile
 
 STOPPED_BY_ERROR = 3
 
@@ -44,8 +48,22 @@ class Ending:
 
 def _log(level: str) -> None:
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(OnceInAWhile("aiokafka", every_s=10.0))
     for noisy in ("aiokafka", "faststream", "alembic", "LiteLLM", "httpx"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def _run(main: Coroutine[Any, Any, int]) -> int:
+    """The process's loop: uvloop where there is one; the collector looks away from what is there for good."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000, 20, 100)
+    try:
+        from uvloop import run
+    except ImportError:
+        return asyncio.run(main)
+    return run(main)
 
 
 def worker(
@@ -82,7 +100,7 @@ def worker(
         await running.stop()
         return ending.exit_code()
 
-    raise typer.Exit(asyncio.run(run()))
+    raise typer.Exit(_run(run()))
 
 
 def relay(*, ready_touch: ReadyTouch = None) -> None:
@@ -101,7 +119,7 @@ def relay(*, ready_touch: ReadyTouch = None) -> None:
             await ending.wait()
         return ending.exit_code()
 
-    raise typer.Exit(asyncio.run(run()))
+    raise typer.Exit(_run(run()))
 
 
 def edge(
@@ -121,4 +139,4 @@ def edge(
         await serve_edge(settings, host=host or settings.edge.host, port=port or settings.edge.port, ending=ending)
         return ending.exit_code()
 
-    raise typer.Exit(asyncio.run(run()))
+    raise typer.Exit(_run(run()))

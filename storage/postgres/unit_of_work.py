@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -134,9 +135,16 @@ class Database:
                         timeout=5,
                         command_timeout=self._timeout_s,
                         init=_init_connection,
+                        reset=_reset,
                         server_settings={"application_name": "ragline"},
                     )
         return self._pool
+
+
+async def _reset(connection: Connection) -> None:
+    """All that is set here is a transaction's own: asyncpg's reset would be one more round trip before the publish."""
+    if connection.is_in_transaction():
+        await connection.execute("ROLLBACK")
 
 
 async def _init_connection(connection: Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,10 @@ def _answer_faults(played: Played, row: Mapping[str, Any], log: LoggedStream, ex
         faults.append(f"ended as {played.reading.terminal or 'nothing'}: {row['error_code']} {row['error_message']}")
     if played.reading.text != expected:
         faults.append(f"the reader's text is not the provider's: {first_difference(played.reading.text, expected)}")
+    stored = [row["checkpoint_epoch"], row["checkpoint_end"], row["checkpoint_seq"], json.loads(row["chunk_ends"])]
+    state = log.state
+    if stored != [state.epoch, state.end, state.seq, list(state.chunk_ends)]:
+        faults.append(f"the stored fold is not the log's: {stored[:3]}, not {[state.epoch, state.end, state.seq]}")
     if log.text != expected:
         faults.append(f"the log's text is not the provider's: {first_difference(log.text, expected)}")
     return faults

@@ -16,6 +16,7 @@ TOKENS_PER_S = 40.0
 _WEIGHTS: dict[Role, int] = {"worker": 7, "edge": 4, "relay": 1, "kafka": 2, "postgres": 2}
 _SHARE_OF_FREEZES = 0.3
 _FROZEN_S = (0.5, 4.0)
+_BROKER_COMES_BACK_S = 5.0  # without it nothing moves: blows that find nobody at work prove little
 _DISTURBANCES = ("drop_after={at}", "error_status=429 retry_after=1", "error_status=503")
 
 
@@ -63,7 +64,7 @@ def strikes(seed: int, until_s: float, *, gap_s: tuple[float, float]) -> list[St
         role = due.pop() if due else rng.choices(ROLES, [_WEIGHTS[r] for r in ROLES])[0]
         freezes = rng.random() < _SHARE_OF_FREEZES and not is_first
         found.append(Strike(at_s, role, rng.uniform(*_FROZEN_S) if freezes else None, rng.random()))
-        at_s += rng.uniform(*gap_s)
+        at_s += rng.uniform(*gap_s) + (_BROKER_COMES_BACK_S if role == "kafka" and not freezes else 0.0)
     return found
 
 

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.chaos.playing import Played
@@ -57,6 +58,7 @@ class Report:
     words_needed: dict[str, int] = field(default_factory=dict)
     answers: dict[str, int] = field(default_factory=dict)
     memory: Mapping[str, dict[str, float]] = field(default_factory=dict)
+    tracebacks: dict[str, int] = field(default_factory=dict)
     quiet_after_s: float = 0.0
     took_s: float = 0.0
     faults: list[str] = field(default_factory=list)
@@ -106,6 +108,7 @@ class Report:
             for role, row in sorted(self.memory.items())
         ]
         lines += [f"clients      {_counts(self.answers)}", f"quiet        {self.quiet_after_s:.1f} s after the end"]
+        lines += [f"traceback    {n} times in a log: {last}" for last, n in self.tracebacks.items()]
         lines += [f"FAULT        {fault}" for fault in self.faults]
         return "\n".join([*lines, *self.histories])
 
@@ -114,6 +117,20 @@ def count_blows(report: Report, blows: Sequence[Blow]) -> None:
     """Kills and freezes by role."""
     report.kills = dict(sorted(Counter(blow.role for blow in blows if blow.is_kill).items()))
     report.freezes = dict(sorted(Counter(blow.role for blow in blows if not blow.is_kill).items()))
+
+
+def tracebacks(folder: Path) -> dict[str, int]:
+    """The last lines of the tracebacks in the program's logs: no fault by themselves, but worth a look."""
+    found: Counter[str] = Counter()
+    for log in sorted(folder.rglob("logs/*.log")):
+        is_open = False
+        for line in log.read_text(errors="replace").splitlines():
+            if line.startswith("Traceback "):
+                is_open = True
+            elif is_open and line and not line[0].isspace():
+                found[f"{log.stem.rpartition('-')[0]}: {line[:150]}"] += 1
+                is_open = False
+    return dict(found.most_common(10))
 
 
 def count_gaps(report: Report, played: Sequence[Played], blows: Sequence[Blow]) -> None:

@@ -23,12 +23,11 @@ from tests.chaos.ground import stack_with_providers
 from tests.chaos.memory import Memory
 from tests.chaos.playing import Played, PlayedConversation, Slot
 from tests.chaos.reading import History, Reading
-from tests.chaos.report import Report, count_blows, count_gaps
+from tests.chaos.report import Report, count_blows, count_gaps, tracebacks
 from tests.chaos.striker import Striker
 from tests.stack import DevStack
 
 QUIET_WITHIN_S = 60.0
-MOST_WORDS_PAID = 1.1
 SHOWN_HISTORIES = 5
 _LATE_READERS = 8
 _END_OF_STRIKES_S = 3.0
@@ -36,12 +35,15 @@ _END_OF_STRIKES_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is asked for; `gap_s` is the least and the greatest time between two strikes."""
+    """What is asked for. `gap_s` is the least and the greatest time between two strikes; `most_words_paid` are those of
+    the model that can continue, for each word needed.
+    """
 
     seed: int
     minutes: float
     streams: int
     gap_s: tuple[float, float] = (2.0, 7.0)
+    most_words_paid: float = 1.1
 
 
 def run(options: Options, folder: Path) -> Report:
@@ -54,6 +56,7 @@ def run(options: Options, folder: Path) -> Report:
             asyncio.run(Run(options, stack, providers, report).play())
     except AssertionError as error:
         report.faults.append(f"the program did not start or stop in order: {error}")
+    report.tracebacks = tracebacks(folder)
     report.took_s = time.monotonic() - began_s
     return report
 
@@ -137,7 +140,7 @@ class Run:
         report.words_paid = dict(words_paid)
         for model in (plan.GOES_ON, plan.BEGINS_ANEW):
             report.words_needed[model] = sum(t.turn.n_tokens for t in turns if t.turn.model == model and t.message_id)
-        if report.ratio(plan.GOES_ON) > MOST_WORDS_PAID:
+        if report.ratio(plan.GOES_ON) > self._options.most_words_paid:
             report.faults.append(f"{report.ratio(plan.GOES_ON):.3f} words paid for each word needed, with prefill")
 
     async def _words_paid(self, session: aiohttp.ClientSession) -> dict[str, int]:

@@ -12,7 +12,7 @@ from schemas.feed import PUBLIC_TOPICS
 from schemas.topics import CHAT_EVENTS, KNOWLEDGE_EVENTS, USAGE_EVENTS
 from storage.postgres.unit_of_work import UnitOfWork
 
-MAX_SCANNED = 2_000
+MAX_SCANNED = 1_000
 MAX_PAGE_BYTES = 2 * 1024 * 1024
 """A page ends with the event that goes beyond it, so that one large event is a page of its own."""
 
@@ -70,13 +70,17 @@ async def horizon(work: UnitOfWork) -> Position:
     return Position(int(at), 0)
 
 
-# The cost of a read is bounded by the rows scanned, not by those that match. Row comparison uses `outbox_feed`.
+# The cost of a read is bounded by the rows scanned, not by those that match. `ORDER BY … LIMIT` holds the planner to
+# the index `outbox_feed`, also for the one row of `held_up`.
 _SQL = """
 WITH horizon AS MATERIALIZED (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS at),
 scanned AS MATERIALIZED (
   SELECT xact_id, seq, topic, key, type, headers, value, created_at FROM outbox
   WHERE tenant_id = $1 AND (xact_id, seq) > ($2::text::xid8, $3::bigint) AND xact_id < (SELECT at FROM horizon)
   ORDER BY xact_id, seq LIMIT $13
+), held_up AS MATERIALIZED (
+  SELECT xact_id FROM outbox WHERE tenant_id = $1 AND xact_id >= (SELECT at FROM horizon)
+  ORDER BY xact_id, seq LIMIT 1
 ), matched AS (
   SELECT *, count(*) OVER () AS n_matched, row_number() OVER one_by_one AS nth,
     coalesce(sum(octet_length(value)) OVER (one_by_one ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS n_before
@@ -91,7 +95,7 @@ scanned AS MATERIALIZED (
 )
 SELECT h.at::text AS horizon, now() AS now, (SELECT count(*) FROM scanned) AS n_scanned,
   l.xact_id::text AS last_xact_id, l.seq AS last_seq, l.created_at AS last_created_at,
-  EXISTS (SELECT FROM outbox WHERE tenant_id = $1 AND xact_id >= h.at) AS is_held_up,
+  (SELECT count(*) > 0 FROM held_up) AS is_held_up,
   m.xact_id::text AS xact_id, m.seq, m.created_at, m.headers, m.value, m.n_matched
 FROM horizon h
 LEFT JOIN (SELECT xact_id, seq, created_at FROM scanned ORDER BY xact_id DESC, seq DESC LIMIT 1) l ON true

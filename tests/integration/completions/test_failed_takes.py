@@ -56,7 +56,7 @@ async def test_the_usage_of_a_dead_attempt_outlives_its_dead_taker(
 async def test_a_taker_that_could_not_read_the_log_leaves_the_checkpoint_as_it_was(
     rig: Rig, provider: ProviderServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    provider.set(n_tokens=150, tokens_per_s=100)
+    provider.set(n_tokens=250, tokens_per_s=100)
     failed: list[Job] = []
 
     async def fails_once(bootstrap: str, job: Job, opened: asyncio.Future[Ack]) -> Taken | None:
@@ -68,10 +68,12 @@ async def test_a_taker_that_could_not_read_the_log_leaves_the_checkpoint_as_it_w
 
     monkeypatch.setattr(attempt, "fold_log", fails_once)
     model = spec(provider.url)
-    async with rig.worker(model, "worker-a", checkpoint_s=60.0) as first:
+    async with rig.worker(model, "worker-a", checkpoint_s=1.0) as first:
         asked = await rig.ask(await rig.session(), "What stands?")
-        await rig.reader.has_text(asked.completion_id, 300)
+        await rig.reader.has_text(asked.completion_id, 800)
         await first.die()
+    checkpoint = await rig.completion(asked.completion_id)
+    assert 0 < checkpoint["checkpoint_end"] < len(rig.reader.texts[asked.completion_id])
     async with rig.worker(model, "worker-b"):
         state = await rig.reader.ended(asked.completion_id)
     assert [job.attempt for job in failed] == [2]

@@ -132,9 +132,10 @@ def test_a_taken_port_is_one_line(start: Callable[..., Stack]) -> None:
 
 
 def test_a_stale_ready_file_is_gone_at_once(start: Callable[..., Stack], tmp_path: Path) -> None:
-    (tmp_path / "ready.json").write_text("{}")
-    stack = start()
-    eventually(lambda: "api_key" in stack.ready())
+    stale = tmp_path / "ready.json"
+    stale.write_text("{}")
+    start()
+    eventually(lambda: stale.exists() and "api_key" in stale.read_text())
 
 
 def test_a_closed_terminal_changes_nothing_but_what_is_shown(start: Callable[..., Stack]) -> None:

@@ -376,3 +376,25 @@ async def test_a_stream_outlives_a_database_that_does_not_answer(
             await failed.wait()
         monkeypatch.setattr("producers.edge.feed.feed_after", feed_after)
         assert names([(await taken(events, 1))[0].data]) == ["during"]
+
+
+async def test_reads_are_led_by_the_index(database: Database, somebody: Person) -> None:
+    async with database.transaction() as work:
+        await work.execute(
+            "INSERT INTO outbox (id, xact_id, tenant_id, topic, key, type, headers, value)"
+            " SELECT gen_random_uuid(), (n % 500 + 3)::text::xid8, ($1::uuid[])[n % 5 + 1], 'chat.events.v1', 'k',"
+            " 'ragline.chat.session_renamed.v1', '{}', '{}' FROM generate_series(1, 50000) n",
+            [somebody.tenant_id, *(new_id() for _ in range(4))],
+        )
+    async with database.transaction() as work:
+        await work.execute("ANALYZE outbox")
+    async with database.transaction(somebody.tenant_id) as work:
+        names_ = [["chat.events.v1"], ["ragline.chat.session_renamed.v1"]]
+        rest = [None, None, None, "knowledge.events.v1", "chat.events.v1", "usage.events.v1", 200, 1_000, 10**6]
+        for xact_id in (0, 250, 10**6):
+            lines = await work.fetch(
+                f"EXPLAIN (ANALYZE, COSTS OFF) {reads_feed._SQL}", somebody.tenant_id, str(xact_id), 0, *names_, *rest
+            )
+            plan = "\n".join(line[0] for line in lines)
+            assert plan.count(" outbox_feed") == 2, plan
+            assert "Seq Scan" not in plan, plan
