@@ -194,6 +194,7 @@ class InboxRow(SQLModel, table=True):
     """A command that took effect; `command_id` tells another body under the same key apart."""
 
     __tablename__ = "inbox"
+    __table_args__ = (Index("inbox_age", "at", postgresql_using="brin"),)
     consumer: str = Field(primary_key=True)
     key: UUID = Field(primary_key=True)
     command_id: UUID
@@ -206,6 +207,7 @@ class OutboxRow(SQLModel, table=True):
     __tablename__ = "outbox"
     __table_args__ = (
         Index("outbox_unpublished", "created_at", postgresql_where=text("published_at IS NULL")),
+        Index("outbox_age", "created_at", postgresql_using="brin"),
         Index("outbox_by_cause", "causation_id"),
         Index("outbox_feed", "tenant_id", "xact_id", "seq"),
     )

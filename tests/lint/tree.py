@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ragline", "producers", "consumers", "retrieval", "providers", "storage", "schemas")
-_NOT_OURS = {".git", ".venv", ".ragline", "__pycache__", "node_modules", "build", "dist", "htmlcov", ".hypothesis"}
+_IGNORED = [".git", *(line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split())]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def files() -> Iterator[Path]:
 
 def _below(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
-        if path.name in _NOT_OURS or path.name.endswith("_cache") or path.name.startswith(".coverage"):
+        if any(fnmatch(path.name, pattern) for pattern in _IGNORED):
             continue
         if path.is_dir() and not path.is_symlink():
             yield from _below(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from consumers.relay.retention import delete_expired
 from consumers.relay.sweep import sweep_once
 from ragline.dev_stack.embedded import EmbeddedServers
 from schemas.envelope import Envelope, decode
@@ -12,7 +13,7 @@ from schemas.ids import new_id
 from schemas.topics import CHAT_EVENTS
 from storage.log.producer import LogProducer
 from storage.log.tail import Records, Tail, TopicPartition
-from storage.postgres import outbox
+from storage.postgres import inbox, outbox
 from storage.postgres.unit_of_work import Database
 
 TENANT = new_id()
@@ -61,3 +62,23 @@ async def test_the_feed_is_in_commit_order(database: Database) -> None:
         rows = await work.fetch("SELECT xact_id::text::bigint AS xact, seq FROM outbox ORDER BY xact_id, seq")
     assert rows == sorted(rows, key=lambda row: row["seq"])
     assert len({row["xact"] for row in rows}) == 3
+
+
+async def test_rows_are_kept_31_days_and_what_was_never_published_longer(database: Database) -> None:
+    old, unpublished, young = (event(new_id(), 1) for _ in range(3))
+    async with database.transaction() as work:
+        await outbox.add(work, [(CHAT_EVENTS, one) for one in (old, unpublished, young)])
+        await inbox.admit(work, "test", [old, young])
+        await outbox.mark_published(work, [old.id, young.id])
+        for table, column, key in (("outbox", "created_at", "id"), ("inbox", "at", "key")):
+            await work.execute(
+                f"UPDATE {table} SET {column} = now() - interval '31 days 1 minute' WHERE {key} = ANY($1::uuid[])",
+                [old.id, unpublished.id],
+            )
+    assert await delete_expired(database) >= 2
+    async with database.transaction() as work:
+        kept = await work.fetch("SELECT id FROM outbox WHERE id = ANY($1::uuid[])", [old.id, unpublished.id, young.id])
+        known = await work.fetch("SELECT key FROM inbox WHERE consumer = 'test' AND key = ANY($1)", [old.id, young.id])
+        await outbox.mark_published(work, [unpublished.id])
+    assert {row["id"] for row in kept} == {unpublished.id, young.id}
+    assert {row["key"] for row in known} == {young.id}
