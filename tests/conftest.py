@@ -16,6 +16,7 @@ from storage.log.producer import LogProducer
 from storage.log.topic_admin import apply_topics
 from storage.postgres import migrate
 from storage.postgres.unit_of_work import Database
+from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, start_s3_server
 from tests.stack import dev_stack
 
 __all__ = ["dev_stack"]
@@ -67,6 +68,22 @@ async def producer(servers: EmbeddedServers) -> AsyncIterator[LogProducer]:
     await started.start()
     yield started
     await started.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server, shared by all tests: use prefixes of your own."""
+    started = asyncio.run(start_s3_server(tmp_path_factory.mktemp("s3")))
+    yield started
+    asyncio.run(started.stop())
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The S3 server, with its credentials where boto3 and LanceDB look for them."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    return s3_server
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,12 @@ def build_blobs(settings: Settings) -> BlobStore:
 
 
 def build_vectors(settings: Settings) -> VectorIndex:
-    """LanceDB in a folder or on S3."""
-    return LanceVectorIndex(settings.vectors_url)
+    """LanceDB in a folder or on S3; credentials come from the environment, as boto3's do."""
+    options = {"aws_region": settings.s3_region}
+    if settings.s3_endpoint:
+        options |= {"aws_endpoint": settings.s3_endpoint, "allow_http": str(settings.s3_endpoint.startswith("http:"))}
+    is_s3 = settings.vectors_url.startswith("s3://")
+    return LanceVectorIndex(settings.vectors_url, storage_options=options if is_s3 else None)
 
 
 def build_embedder(settings: Settings) -> Embedder:

@@ -176,6 +176,7 @@ class S3BlobStore:
                     response_checksum_validation="when_required",
                     retries={"mode": "standard", "max_attempts": 3},
                     max_pool_connections=50,
+                    s3={"addressing_style": "path" if self._endpoint_url else "auto"},
                 )
                 client = aioboto3.Session().client(
                     "s3", endpoint_url=self._endpoint_url, region_name=self._region, config=config

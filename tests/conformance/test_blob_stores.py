@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import time
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,14 +18,20 @@ from hypothesis import strategies as st
 from schemas.errors import Retry
 from storage.blobs.keys import checked_key
 from storage.blobs.local import LocalBlobStore
+from storage.blobs.s3 import S3BlobStore
 from storage.ports import BlobNotFound, BlobStore
+from tests.s3_server import BUCKET, S3Server
 
 MIB = 1 << 20
 
 
-@pytest.fixture(params=["local"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BlobStore]:
-    made: BlobStore = LocalBlobStore(tmp_path / "blobs")
+@pytest.fixture(params=["local", "s3"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path, s3: S3Server) -> AsyncIterator[BlobStore]:
+    made: BlobStore
+    if request.param == "local":
+        made = LocalBlobStore(tmp_path / "blobs")
+    else:
+        made = S3BlobStore(bucket=BUCKET, prefix=uuid.uuid4().hex, endpoint_url=s3.endpoint, region="us-east-1")
     yield made
     await made.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -11,18 +12,29 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from ragline.settings import Settings
+from ragline.wiring.stores import build_vectors
 from storage.ports import VectorIndex, VectorRow
 from storage.vectors.lance import LanceVectorIndex
 from tests.fakes.vector_index import MemoryVectorIndex
+from tests.s3_server import BUCKET, S3Server
 
 DIMENSIONS = 16
 TABLE = "tenant_model_16"
 Batch = tuple[list[VectorRow], npt.NDArray[np.float32]]
 
 
-@pytest.fixture(params=["lance", "memory"])
-async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VectorIndex]:
-    made: VectorIndex = LanceVectorIndex(str(tmp_path / "vectors")) if request.param == "lance" else MemoryVectorIndex()
+@pytest.fixture(params=["lance", "lance on s3", "memory"])
+async def index(request: pytest.FixtureRequest, tmp_path: Path, s3: S3Server) -> AsyncIterator[VectorIndex]:
+    made: VectorIndex
+    match request.param:
+        case "lance":
+            made = LanceVectorIndex(str(tmp_path / "vectors"))
+        case "lance on s3":
+            folder = f"s3://{BUCKET}/{uuid.uuid4().hex}"
+            made = build_vectors(Settings(vectors=folder, s3_endpoint=s3.endpoint))
+        case _:
+            made = MemoryVectorIndex()
     yield made
     await made.close()
 
