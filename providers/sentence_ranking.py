@@ -171,5 +171,5 @@ def _opening(found: Sequence[Sentence]) -> list[Sentence]:
     best_document = min(s.passage.document_rank for s in found)
     document = [s for s in found if s.passage.document_rank == best_document]
     document.sort(key=lambda s: (s.passage.ordinal, s.position))
-    prose = [s for s in document if _quality(s) >= 0.6]
+    prose = [s for s in document if _quality(s) > 0.6]
     return (prose or document)[:3]

@@ -147,12 +147,11 @@ def _toml_file() -> Path | None:
 
 def load_settings(**overrides: Any) -> Settings:
     """The effective settings. Raises: SettingsError with one line for a person."""
+    _refuse_unknown_variables()
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise SettingsError(f"setting {where}: {first['msg']} (got {_shown(first.get('input'))})") from None
+        raise SettingsError(_told(error)) from None
     except (ValueError, OSError) as error:
         raise SettingsError(f"ragline.toml or the environment cannot be read: {error}") from None
 
@@ -176,12 +175,46 @@ def setting_sources() -> SettingSources:
     )
 
 
+def _refuse_unknown_variables() -> None:
+    """pydantic-settings passes over variables that are no setting, as `RAGLINE_EDGE_PORT` for `RAGLINE_EDGE__PORT`."""
+    for variable in sorted(os.environ):
+        if not variable.startswith("RAGLINE_"):
+            continue
+        section, _, rest = variable.removeprefix("RAGLINE_").lower().partition("__")
+        field = Settings.model_fields.get(section)
+        names = getattr(field.annotation, "model_fields", None) if field is not None else None
+        if field is None or (rest and names is not None and rest not in names):
+            raise SettingsError(f"environment variable {variable}: there is no such setting; see `ragline settings`")
+
+
+def _told(error: ValidationError) -> str:
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:  # a rule over several settings: its message names them
+        return f"setting {message}"
+    where, given = ".".join(str(part) for part in first["loc"]), first.get("input")
+    is_shown = isinstance(given, str | int | float | bool) and not any("key" in str(part) for part in first["loc"])
+    return f"setting {where}: {message}" + (f" (got {_shown(given)})" if is_shown else "")
+
+
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 
-def resolve_secret(value: SecretStr | None) -> str | None:
+def check_model_keys(settings: Settings) -> None:
+    """Every model's key is there. Raises: SettingsError that names the model."""
+    for n in range(len(settings.models)):
+        model_key(settings, n)
+
+
+def model_key(settings: Settings, n: int) -> str | None:
+    """The key of the n-th model. Raises: SettingsError."""
+    model = settings.models[n]
+    return resolve_secret(model.api_key, f'models.{n}.api_key (model "{model.name}")')
+
+
+def resolve_secret(value: SecretStr | None, setting: str) -> str | None:
     """The secret itself; `env:NAME` names an environment variable. Raises: SettingsError if that is unset."""
     if value is None:
         return None
@@ -190,5 +223,5 @@ def resolve_secret(value: SecretStr | None) -> str | None:
         return text
     name = text.removeprefix("env:")
     if name not in os.environ:
-        raise SettingsError(f"setting api_key: environment variable {name} is not set")
+        raise SettingsError(f"setting {setting}: environment variable {name} is not set")
     return os.environ[name]

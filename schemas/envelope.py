@@ -79,17 +79,21 @@ class Envelope:
 
 
 def header_map(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
-    """Headers as text. Raises: DeadLetter for null, non-ASCII or repeated `ce_` headers."""
+    """Headers as text. Raises: DeadLetter for null, unreadable, unprintable or repeated `ce_` headers."""
     found: dict[str, str] = {}
     for name, raw in headers:
+        if not name.isprintable():  # also where its bytes are not UTF-8: see storage/log/header_names.py
+            raise DeadLetter("bad_header", f"a header's name is not readable: {name!a}")
         if raw is None:
             raise DeadLetter("bad_header", f"header {name!r} is null")
         if name in found and name.startswith("ce_"):
             raise DeadLetter("bad_header", f"header {name!r} stands twice")
         try:
-            found[name] = raw.decode("ascii")
+            found[name] = text = raw.decode("ascii")
         except UnicodeDecodeError:
             raise DeadLetter("bad_header", f"header {name!r} is not ASCII") from None
+        if not text.isprintable():
+            raise DeadLetter("bad_header", f"header {name!r} has control characters")
     return found
 
 

@@ -40,10 +40,11 @@ def _refuse_blank(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(refuse_nul)]
-Filled = Annotated[Text, AfterValidator(_refuse_blank)]
-Content = Annotated[Filled, Field(max_length=MAX_CONTENT_CHARS)]
-Name = Annotated[Filled, Field(max_length=MAX_NAME_CHARS)]
-Tags = Annotated[list[Annotated[Filled, Field(max_length=100)]], Field(max_length=MAX_TAGS)]
+_FILLED = AfterValidator(lambda text: _refuse_blank(refuse_nul(text)))  # after the length: its message says characters
+Filled = Annotated[str, _FILLED]
+Content = Annotated[str, Field(max_length=MAX_CONTENT_CHARS), _FILLED]
+Name = Annotated[str, Field(max_length=MAX_NAME_CHARS), _FILLED]
+Tags = Annotated[list[Annotated[str, Field(max_length=100), _FILLED]], Field(max_length=MAX_TAGS)]
 DocumentType = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
 
 
@@ -81,7 +82,7 @@ class SessionFavorite(RequestBody):
 class AnswerOptions(RequestBody):
     """How an answer is to be written; what is absent is the profile's or the model's own."""
 
-    model: Annotated[Filled, Field(max_length=MAX_NAME_CHARS)] | None = None
+    model: Name | None = None
     profile_id: UUID | None = None
     document_ids: Annotated[list[UUID], Field(max_length=MAX_DOCUMENT_IDS)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -105,9 +106,9 @@ class MessageEdit(AnswerOptions):
 class NewDocument(RequestBody):
     """A document given as text."""
 
-    text: Annotated[Filled, Field()] | None = None
+    text: Filled | None = None
     url: Text | None = None
-    name: Annotated[Filled, Field(max_length=500)] | None = None
+    name: Annotated[str, Field(max_length=500), _FILLED] | None = None
     type: DocumentType = "document"
     tags: Tags = Field(default_factory=list)
 
@@ -121,7 +122,7 @@ class SearchFilters(RequestBody):
 class SearchRequest(RequestBody):
     """A question to the tenant's documents."""
 
-    query: Annotated[Filled, Field(max_length=10_000)]
+    query: Annotated[str, Field(max_length=10_000), _FILLED]
     limit: Annotated[int, Field(ge=1, le=100)] = 10
     filters: SearchFilters = SearchFilters()
     mode: SearchMode = "hybrid"

@@ -147,7 +147,6 @@ IDENTITY_STATE = Topic(
     records=(events.ApiKeyState, events.UserState),
     producers=("edge", "relay"),
     consumers=("edge",),
-    has_dead_letters=False,
 )
 USAGE_EVENTS = Topic(
     name="usage.events.v1",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -53,12 +53,12 @@ def after_time(kind: str, text: str | None) -> tuple[datetime, UUID] | None:
     values = decode_cursor(kind, text)
     try:
         at, id_ = values
-        found = datetime.fromisoformat(str(at)), UUID(str(id_))
-    except ValueError:
+        time = datetime.fromisoformat(str(at))
+        if time.tzinfo is None:
+            raise invalid_cursor()
+        return time.astimezone(UTC), UUID(str(id_))
+    except (ValueError, OverflowError):
         raise invalid_cursor() from None
-    if found[0].tzinfo is None:
-        raise invalid_cursor()
-    return found
 
 
 def after_position(kind: str, text: str | None) -> int:

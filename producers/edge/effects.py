@@ -128,6 +128,8 @@ class Effect:
             return None
         if isinstance(event.body, CommandRejected):
             told = event.body
-            raise Reject(told.code, told.status, told.detail, field=told.field, **told.extra)
+            reject = Reject(told.code, told.status, told.detail, field=told.field)
+            reject.extra = told.extra
+            raise reject
         self._found.setdefault(event.body.ce_type, event.body)
         return event.body

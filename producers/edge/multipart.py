@@ -119,6 +119,8 @@ class UploadForm:
             try:
                 self._parser.write(chunk)
             except FormParserError as error:
+                if "header size" in str(error):
+                    raise Reject("invalid_field", 422, "file: its name is too long", field="file") from None
                 raise _malformed(str(error)) from None
         return self._events.popleft()
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http import HTTPStatus
+from http.client import responses
 
 import orjson
 
-from producers.edge.asgi import RawHeaders, Send, respond
+from producers.edge.asgi import RawHeaders
 from schemas.errors import Reject, Retry
 
 RETRY_AFTER_S = 1
@@ -59,7 +59,7 @@ def problem_body(reject: Reject, request_id: str) -> bytes:
     body: dict[str, object] = dict(reject.extra)
     body |= {
         "type": f"urn:ragline:problem:{reject.code}",
-        "title": HTTPStatus(reject.status).phrase,
+        "title": responses.get(reject.status, "Error"),
         "status": reject.status,
         "detail": reject.detail,
         "code": reject.code,
@@ -79,10 +79,3 @@ def problem_headers(reject: Reject, extra: Mapping[str, str] | None = None) -> R
         headers.append((b"www-authenticate", b"Bearer"))
     headers.extend((name.encode(), value.encode()) for name, value in (extra or {}).items())
     return headers
-
-
-async def send_problem(
-    send: Send, reject: Reject, request_id: str, *, extra_headers: Mapping[str, str] | None = None
-) -> None:
-    """Answers with the problem."""
-    await respond(send, reject.status, problem_body(reject, request_id), problem_headers(reject, extra_headers))

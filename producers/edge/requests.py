@@ -95,7 +95,7 @@ def check_content_length(headers: Mapping[bytes, bytes], limit_bytes: int) -> No
     """Raises: Reject 413 for a body that says itself that it is too large."""
     length = headers.get(b"content-length", b"")
     if length.isdigit() and int(length[:20]) > limit_bytes:
-        raise too_large(limit_bytes)
+        raise too_large(limit_bytes, field="body")
 
 
 async def body_chunks(receive: Receive) -> AsyncIterator[bytes]:
@@ -125,10 +125,10 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit_byte
         async for chunk in body_chunks(receive):
             size += len(chunk)
             if size > limit_bytes:
-                raise too_large(limit_bytes)
+                raise too_large(limit_bytes, field="body")
             parts.append(chunk)
     if size > limit_bytes:
-        raise too_large(limit_bytes)
+        raise too_large(limit_bytes, field="body")
     return b"".join(parts)
 
 
@@ -179,7 +179,7 @@ def invalid_field(location: tuple[int | str, ...], kind: str, message: str, cont
     if kind == "extra_forbidden":
         return Reject("unknown_field", 422, f'there is no field "{field}" here', field=field)
     limit = next((context[name] for name in _LIMITS if name in context), None)
-    detail = f"{field}: {message[:1].lower()}{message[1:]}"
+    detail = f"{field}: {message if message.startswith('U+') else message[:1].lower() + message[1:]}"
     if isinstance(limit, int | float):
         return Reject("invalid_field", 422, detail, field=field, limit=int(limit))
     return Reject("invalid_field", 422, detail, field=field)

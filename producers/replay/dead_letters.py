@@ -186,7 +186,7 @@ class DeadLetterDesk:
         topics = list(KEEPING.values()) if wanted.topic is None else [_kept(wanted.topic)]
         actions = await self._actions([topic.name for topic in topics])
         ranges = dict.fromkeys(TopicPartition(t.dead_letter_topic, p) for t in topics for p in range(t.partitions))
-        since_s = wanted.since.timestamp() - CLOCKS_DIFFER_S if wanted.since is not None else None
+        since_s = max(0.0, wanted.since.timestamp() - CLOCKS_DIFFER_S) if wanted.since is not None else None
         async with aclosing(read_now(self._bootstrap, ranges, since_s=since_s)) as records:
             async for record in records:
                 letter = letter_of(record, actions)

@@ -9,6 +9,13 @@ from typing import Annotated
 
 import typer
 
+_LAST_PORT = 65535
+
+
+def _check_ports(first: int, n_edges: int) -> None:
+    if first + n_edges - 1 > _LAST_PORT:
+        raise typer.BadParameter(f"{n_edges} edges from port {first} on end beyond port {_LAST_PORT}")
+
 
 def dev(
     *,
@@ -34,14 +41,16 @@ def dev(
     from ragline.dev_stack.errors import ChildDiedError, DevStackError
     from ragline.dev_stack.narrator import Narrator
     from ragline.dev_stack.supervisor import DevOptions, Supervisor
-    from ragline.settings import SettingsError, load_settings
+    from ragline.settings import SettingsError, check_model_keys, load_settings
 
     narrator = Narrator()
     try:
         if home is not None:
             announce_home(home)
         settings = load_settings()
+        check_model_keys(settings)
         port = settings.edge.port if port is None else port
+        _check_ports(port, edges)
         options = DevOptions(
             settings.home, port, n_edges=edges, n_workers=workers, ready_file=ready_file, embedded=embedded
         )

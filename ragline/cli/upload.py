@@ -7,7 +7,7 @@ import json
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import typer
 
@@ -115,7 +115,8 @@ def _show_table(results: list[Uploaded]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("file", "status", "pages", "passages", "document"):
-        table.add_column(column, overflow="fold", justify="right" if column in {"pages", "passages"} else "left")
+        justify: Literal["right", "left"] = "right" if column in {"pages", "passages"} else "left"
+        table.add_column(column, overflow="fold", justify=justify, no_wrap=column == "document")
     for r in results:
         status = r.status if r.is_new or not r.is_good else f"{r.status}, was there already"
         style = "green" if r.status == "indexed" else "" if r.is_good else "red"

@@ -160,5 +160,5 @@ def _refusal(status: int, text: bytes, url: str) -> Exception:
         return RefusedError(status, "", f"{url} answered with status {status} and without a reason")
     if status == 401:
         return UnreachableError("the server does not know this API key; give another with --api-key")
-    field = f"{problem['field']}: " if problem.get("field") else ""
+    field = f"{problem['field']}: " if problem.get("field") and not detail.startswith(str(problem["field"])) else ""
     return RefusedError(status, code, field + detail, problem)

@@ -69,7 +69,7 @@ def find_target(settings: Settings, *, urls: tuple[str, ...] = (), api_key: str 
         chosen = (_clean(client.url),)
     else:
         chosen = stack.urls if stack is not None else (DEFAULT_URL,)
-    key = api_key or resolve_secret(client.api_key)
+    key = api_key or resolve_secret(client.api_key, "client.api_key")
     if key is None and stack is not None and set(chosen) <= set(stack.urls):
         key = stack.api_key
     if key is None:

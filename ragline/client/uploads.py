@@ -52,7 +52,8 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
         elif path.is_file():
             found[path] = None
         else:
-            raise WrongUseError(f"there is no file {path}; look at its name")
+            why = "is neither a file nor a folder" if path.exists() else "does not exist; look at its name"
+            raise WrongUseError(f"{path} {why}")
     for path in found:
         if not os.access(path, os.R_OK):
             raise WrongUseError(f"file {path} cannot be read; look at its permissions")

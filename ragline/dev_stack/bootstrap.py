@@ -11,6 +11,7 @@ import json
 import sys
 
 from ragline.settings import SettingsError, load_settings
+from schemas.errors import Retry
 
 
 def main() -> None:
@@ -24,14 +25,16 @@ def main() -> None:
         settings = load_settings(kafka_bootstrap=given["kafka_bootstrap"], postgres_dsn=given["postgres_dsn"])
     except SettingsError as error:
         sys.exit(str(error))
-    asyncio.run(
-        prepare(
-            settings,
-            admin_email=given["admin_email"],
-            admin_password=given["admin_password"],
-            api_key=given["api_key"],
-        )
+    preparing = prepare(
+        settings,
+        admin_email=given["admin_email"],
+        admin_password=given["admin_password"],
+        api_key=given["api_key"],
     )
+    try:
+        asyncio.run(preparing)
+    except Retry as away:
+        sys.exit(f"{away}; is it started, and is its address right?")
 
 
 if __name__ == "__main__":

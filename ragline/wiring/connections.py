@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -17,12 +19,17 @@ OnFail = Callable[[BaseException], None]
 ResultT = TypeVar("ResultT")
 
 
-async def until_there(what: Callable[[], Awaitable[ResultT]], *, interval_s: float = 0.5) -> ResultT:
-    """Tries again for as long as something is away: processes may start in any order."""
+async def until_there(
+    what: Callable[[], Awaitable[ResultT]], *, interval_s: float = 0.5, within_s: float = math.inf
+) -> ResultT:
+    """Tries again while something is away: processes may start in any order. Raises: Retry after `within_s`."""
+    until = time.monotonic() + within_s
     while True:
         try:
             return await what()
         except Retry as retry:
+            if time.monotonic() >= until:
+                raise
             logger.warning("waiting: %s", retry)
             await asyncio.sleep(interval_s)
 

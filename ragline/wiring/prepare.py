@@ -9,11 +9,16 @@ from storage.log.topic_admin import apply_topics
 from storage.postgres import migrate
 from storage.postgres.identity import ensure_first_tenant
 
+PATIENCE_S = 20.0
+
 
 async def prepare(settings: Settings, *, admin_email: str, admin_password: str, api_key: str) -> None:
-    """Migrations, topics, the tenant `default`, its admin and the first key. The second time nothing changes."""
-    await until_there(lambda: migrate.upgrade(settings.postgres_dsn.get_secret_value()))
-    await until_there(lambda: apply_topics(settings.kafka_bootstrap))
+    """Migrations, topics, the tenant `default`, its admin and the first key. The second time nothing changes.
+
+    Raises: Retry if a server does not answer within `PATIENCE_S`.
+    """
+    await until_there(lambda: migrate.upgrade(settings.postgres_dsn.get_secret_value()), within_s=PATIENCE_S)
+    await until_there(lambda: apply_topics(settings.kafka_bootstrap), within_s=PATIENCE_S)
     database = build_database(settings, max_connections=2)
     producer = LogProducer(settings.kafka_bootstrap, client_id="ragline-prepare")
     try:

@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from consumers.relay.inspection import inspections
 from consumers.relay.sweep import relay_forever
 from ragline.settings import Settings
 from ragline.wiring.connections import OnFail, build_database, until_there
 from storage.log.producer import LogProducer
+from storage.log.publisher import OutboxPublisher
+from storage.log.subscribers import Subscribers
 
 
 @asynccontextmanager
@@ -26,9 +29,20 @@ async def relaying(settings: Settings, on_fail: OnFail) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(relay_forever(database, producer)), asyncio.create_task(producer.watch())]
     for task in tasks:
         task.add_done_callback(ended)
+    subscribers = Subscribers(
+        settings.kafka_bootstrap,
+        slot_name=None,
+        database=database,
+        producer=producer,
+        publisher=OutboxPublisher(database, producer),
+    )
+    for inspection in inspections():
+        subscribers.consume(inspection, on_fail)
+    await until_there(subscribers.start)
     try:
         yield
     finally:
+        await subscribers.stop()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

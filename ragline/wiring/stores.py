@@ -8,7 +8,7 @@ from providers.catalog import ModelSpec, build_chat_models
 from providers.embeddings import WordLlamaEmbedder
 from providers.ports import Embedder, Models
 from providers.tokens import TiktokenCounter
-from ragline.settings import Settings, SettingsError, resolve_secret
+from ragline.settings import Settings, SettingsError, model_key
 from storage.blobs.local import LocalBlobStore
 from storage.ports import BlobStore, VectorIndex
 from storage.vectors.lance import LanceVectorIndex
@@ -21,14 +21,14 @@ def build_models(settings: Settings) -> Models:
             name=model.name,
             model=model.model,
             api_base=model.api_base,
-            api_key=resolve_secret(model.api_key),
+            api_key=model_key(settings, n),
             prefill=model.prefill,
             context_tokens=model.context_tokens,
             max_output_tokens=model.max_output_tokens,
             timeout_s=model.timeout_s,
             adapter=model.adapter,
         )
-        for model in settings.models
+        for n, model in enumerate(settings.models)
     ]
     try:
         return build_chat_models(specs, counter=TiktokenCounter())

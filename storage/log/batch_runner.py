@@ -41,12 +41,16 @@ FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One group on one topic: what it does, and where rejections of its commands are told."""
+    """One group on one topic: what it does, and where rejections of its commands are told.
+
+    Without a handler it only looks: what cannot be read is kept, the rest passes. `dead_share`: see `DeadLetters`.
+    """
 
     topic: Topic
     group: str
-    handle: Handle
+    handle: Handle | None
     rejects_to: Topic
+    dead_share: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,8 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _process(self, consumer: AIOKafkaConsumer, polled: dict[TopicPartition, list[ConsumerRecord]]) -> None:
         try:
             received, malformed = self._decode(polled)
-            await self._take_effect(received)
+            if self._subscription.handle is not None:
+                await self._take_effect(received)
             for record, error in malformed:
                 logger.warning("dead letter at %s/%s: %s", record.partition, record.offset, error)
                 await self._dead_letters.keep(record, error)
@@ -154,6 +159,8 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         received, malformed = [], []
         for records in polled.values():
             for record in records:
+                if record.value is None and self._subscription.topic.cleanup == "compact":
+                    continue
                 try:
                     envelope = decode(self._subscription.topic, record.headers, record.value)
                     received.append(_Received(record, envelope))
@@ -185,7 +192,8 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         subscription = self._subscription
         async with self._database.transaction() as work:
             admission = await inbox.admit(work, subscription.group, commands)
-            outgoing = await subscription.handle(work, admission.fresh) if admission.fresh else []
+            handle = subscription.handle
+            outgoing = await handle(work, admission.fresh) if handle is not None and admission.fresh else []
             outgoing += [
                 (subscription.rejects_to, rejection(c, inbox.REUSED, source=subscription.group, now=now))
                 for c in admission.conflicting
@@ -202,8 +210,14 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         reject = Reject("dead_lettered", 500, "this could not be processed; it is kept and the operators can see why")
         subscription = self._subscription
         event = rejection(item.envelope, reject, source=subscription.group, now=datetime.now(UTC))
-        async with self._database.transaction() as work:
-            records = await outbox.add(work, [(subscription.rejects_to, event)])
+        try:
+            async with self._database.transaction() as work:
+                records = await outbox.add(work, [(subscription.rejects_to, event)])
+        except (Retry, Stop):
+            raise
+        except Exception:  # what made the record fail stands in the rejection too: it is kept, and nobody can be told
+            logger.exception("dead letter %s: its rejection cannot be stored", item.envelope.id)
+            return
         await self._publisher.publish(records)
 
     def _back_off(

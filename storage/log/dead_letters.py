@@ -16,8 +16,11 @@ MAX_DETAIL_CHARS = 500
 
 
 def dead_letter_headers(record: ConsumerRecord, error: DeadLetter, *, step: str) -> Headers:
-    """The record's own headers (null becomes empty) and `dlq_…`: reason, step, error, time, partition, offset."""
-    kept = [(name, raw if raw is not None else b"") for name, raw in record.headers]
+    """The record's own headers (null becomes empty) and `dlq_…`: reason, step, error, time, partition, offset.
+
+    What is unreadable in a name is escaped: `\\udcff` is the byte FF.
+    """
+    kept = [(name.encode(errors="backslashreplace").decode(), raw or b"") for name, raw in record.headers]
     told = {
         "dlq_reason": error.reason,
         "dlq_step": step,

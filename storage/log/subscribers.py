@@ -18,13 +18,13 @@ logger = logging.getLogger(__name__)
 
 
 class Subscribers:
-    """Every group subscriber of one worker process, as static members named after its slot."""
+    """Every group subscriber of one process: static members named after its slot, or dynamic ones without a slot."""
 
     def __init__(
         self,
         bootstrap: str,
         *,
-        slot_name: str,
+        slot_name: str | None,
         database: Database,
         producer: LogProducer,
         publisher: OutboxPublisher,
@@ -37,7 +37,7 @@ class Subscribers:
         self._publisher = publisher
         self._max_records = max_records
         self._session_timeout_ms = session_timeout_ms
-        self._broker = KafkaBroker(bootstrap, client_id=f"ragline-{slot_name}", logger=logger)
+        self._broker = KafkaBroker(bootstrap, client_id=f"ragline-{slot_name or 'group'}", logger=logger)
         self._app = FastStream(self._broker, logger=logger)
         self.runners: dict[str, BatchRunner] = {}
 
@@ -47,13 +47,15 @@ class Subscribers:
             subscription,
             database=self._database,
             publisher=self._publisher,
-            dead_letters=DeadLetters(self._producer, subscription.topic, step=subscription.group),
+            dead_letters=DeadLetters(
+                self._producer, subscription.topic, step=subscription.group, share=subscription.dead_share
+            ),
             max_records=self._max_records,
         )
         subscriber = self._broker.subscriber(
             subscription.topic.name,
             group_id=subscription.group,
-            group_instance_id=f"{subscription.group}-{self._slot_name}",
+            group_instance_id=f"{subscription.group}-{self._slot_name}" if self._slot_name is not None else None,
             ack_policy=AckPolicy.MANUAL,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=500,

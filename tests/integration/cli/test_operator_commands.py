@@ -128,7 +128,9 @@ def test_a_wrong_setting_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) 
     [
         (("ask", "why?"), 3, "error: no Ragline runs in .ragline; start `make dev`"),
         (("ask", "why?", "--url", "nowhere"), 2, 'error: "nowhere" is no server address'),
-        (("upload", "missing.pdf"), 2, "error: there is no file missing.pdf"),
+        (("upload", "missing.pdf"), 2, "error: missing.pdf does not exist"),
+        (("upload", "/dev/null"), 2, "error: /dev/null is neither a file nor a folder"),
+        (("dev", "--port", "65535", "--edges", "3"), 2, "3 edges from port 65535 on end beyond port 65535"),
         (("upload",), 2, "Missing argument"),
         (("worker", "cook"), 2, 'there is no consumer "cook"'),
         (("ask", "why?", "--session", "x"), 2, "is not a valid UUID"),
@@ -154,3 +156,17 @@ def test_no_server_is_one_line(run: Run, nobody: str) -> None:
     ended = run("ask", "why?", "--url", f"http://{nobody}", "--api-key", "a" * 64)
     assert (ended.code, ended.out) == (3, "")
     assert ended.err == f"error: no Ragline answers at http://{nobody}; start it with `make dev`, or give --url\n"
+
+
+def test_init_prepares_empty_servers_and_the_second_time_changes_nothing(
+    run: Run, servers: EmbeddedServers, fresh_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fresh_dsn
+    monkeypatch.setenv("RAGLINE_KAFKA_BOOTSTRAP", servers.kafka_bootstrap)
+    assert run("migrate", "down", "base").code == 0
+    first, second = run("init", "--json"), run("init")
+    assert (first.code, second.code) == (0, 0)
+    key = json.loads(first.out)["api_key"]
+    assert key in second.out
+    assert run("migrate", "--check").code == 0
+    assert run("topics", "diff").code == 0

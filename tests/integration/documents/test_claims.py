@@ -21,8 +21,10 @@ async def register(database: Database, name: str, tenant: UUID = A, size_bytes: 
     body = AddDocument(
         document_id=document_id, name=name, blob_key="k", sha256=document_id.hex * 2, size_bytes=size_bytes
     )
+    handle = documents().handle
+    assert handle is not None
     async with database.transaction() as work:
-        await documents().handle(work, [Envelope(body=body, tenant_id=tenant, user_id=tenant, source="test")])
+        await handle(work, [Envelope(body=body, tenant_id=tenant, user_id=tenant, source="test")])
 
 
 async def take(database: Database, *, small_only: bool = False, lease_s: float = 60, owner: str = "w") -> Claim | None:

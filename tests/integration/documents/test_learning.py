@@ -68,6 +68,7 @@ async def test_two_transactions_with_the_same_bytes_wait_for_each_other(room: Ro
 
     first, second = await room.add_command(LINES, "1.txt"), await room.add_command(LINES, "2.txt")
     handle = documents().handle
+    assert handle is not None
 
     async def transact(command: object, hold: asyncio.Event, entered: asyncio.Event) -> list[str]:
         async with room.database.transaction() as work:

@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
+import aiokafka.producer.message_accumulator
+import aiokafka.producer.producer
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from ragline.dev_stack.embedded import EmbeddedServers
 from schemas.commands import CreateSession
@@ -209,10 +212,31 @@ async def test_one_poison_record_in_a_batch_is_dead_lettered_and_the_others_take
     assert dead[0]["dlq_reason"] == b"processing_failed"
 
 
+@pytest.fixture
+async def any_producer(servers: EmbeddedServers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LogProducer]:
+    """A producer that takes any header names, as those of other languages do."""
+    for module in (aiokafka.producer.producer, aiokafka.producer.message_accumulator):
+        monkeypatch.setattr(module, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
+    started = LogProducer(servers.kafka_bootstrap, client_id="test-any")
+    await started.start()
+    yield started
+    await started.stop()
+
+
+class NotUtf8(str):
+    """A header's name as another client may write it."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        """Bytes that are no text."""
+        return b"\xff\xfe"
+
+
 async def test_records_that_cannot_be_read_are_dead_lettered_and_the_consumer_goes_on(
-    servers: EmbeddedServers, database: Database, producer: LogProducer, events: Events, group: str
+    servers: EmbeddedServers, database: Database, any_producer: LogProducer, events: Events, group: str
 ) -> None:
-    good = command()
+    producer, good = any_producer, command()
     headers = good.headers()
     marker = str(new_id()).encode()
     bad: list[tuple[bytes | None, list[tuple[str, bytes]]]] = [
@@ -220,15 +244,17 @@ async def test_records_that_cannot_be_read_are_dead_lettered_and_the_consumer_go
         (b"\xff\xfe\x00", headers),
         (None, headers),
         (good.body.encode(), [("ce_id", b"\xff\xfe")]),
+        (good.body.encode(), [*headers, ("traceparent", b"\x00")]),
+        (good.body.encode(), [*headers, (NotUtf8("name"), b"1")]),
         (good.body.encode(), [h for h in headers if h[0] != "ce_type"]),
         (good.body.encode(), [(n, b"ragline.chat.unheard_of.v1" if n == "ce_type" else v) for n, v in headers]),
         (b'{"session_id": 5}', headers),
         (b'{"session_id": "' + b"x" * 100_000 + b'"}', headers),
     ]
     key = good.body.key().encode()
-    for value, head in bad:
-        await (await producer.send_raw(CHAT_COMMANDS.name, key, value, [*head, ("marker", marker)]))
+    sent = [await producer.send_raw(CHAT_COMMANDS.name, key, value, [*head, ("marker", marker)]) for value, head in bad]
     await send(producer, good)
+    assert len({ack.offset for ack in await asyncio.gather(*sent)}) == len(bad)
     async with running(servers, database, producer, Recorder().handle, group=group):
         await events.until(lambda: good.id in events.by_cause)
     dead = await dead_letters(servers, None, marker=marker)

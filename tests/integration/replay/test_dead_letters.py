@@ -217,6 +217,7 @@ async def test_filters_order_and_counts(producer: LogProducer, desk: DeadLetterD
     letters_ = (await desk.browse(mine, limit=3)).letters
     assert await found(since=letters_[0].at) == [one.id for one in letters_ if one.at >= letters_[0].at]
     assert await found(since=datetime.now(UTC) + timedelta(hours=1)) == []
+    assert await found(since=datetime(1, 1, 1, tzinfo=UTC)) == [one.id for one in letters_]
     assert (await desk.browse(mine, limit=1)).n_matched == 3
 
     async for one in desk.discard(letters_[:1], by="test"):

@@ -40,6 +40,13 @@ def test_a_cursor_of_another_shape_is_refused(values: tuple[object, ...]) -> Non
         after_time("sessions", encode_cursor("sessions", *values))
 
 
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+def test_a_time_that_no_row_can_have_is_refused(text: str) -> None:
+    with pytest.raises(Reject) as caught:
+        after_time("sessions", encode_cursor("sessions", text, UUID(int=1)))
+    assert caught.value.code == "invalid_cursor"
+
+
 @pytest.mark.parametrize("value", [-1, 2**31, "1", None, 1.5])
 def test_positions_that_no_list_has_are_refused(value: object) -> None:
     with pytest.raises(Reject):

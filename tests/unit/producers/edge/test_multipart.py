@@ -61,6 +61,7 @@ async def test_a_form_in_any_pieces(data: bytes, size: int) -> None:
         (part("name", b"\xff") + part("file", b"a") + END, 422, "invalid_field", "name"),
         (part("name", b"x" * 70_000) + part("file", b"a") + END, 413, "too_large", "name"),
         (part("n", b"x") * 201 + part("file", b"a") + END, 422, "too_many_fields", None),
+        (part("file", b"a", filename="n" * 5_000) + END, 422, "invalid_field", "file"),
         (part("file", b"a"), 400, "malformed_form", None),
         (b"hello", 400, "malformed_form", None),
         (b"", 400, "malformed_form", None),

@@ -86,7 +86,7 @@ def test_folders_are_read_without_hidden_files(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_is_wrong_use(tmp_path: Path) -> None:
-    with pytest.raises(WrongUseError, match="there is no file"):
+    with pytest.raises(WrongUseError, match="does not exist"):
         find_files([tmp_path / "missing.pdf"])
     with pytest.raises(WrongUseError, match="holds no file"):
         find_files([tmp_path])

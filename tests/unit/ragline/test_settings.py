@@ -1,0 +1,45 @@
+"""A wrong setting is one line that names it, and never shows a key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ragline.settings import Settings, SettingsError, check_model_keys, load_settings
+
+KEY = "sk-very-secret"
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("RAGLINE_EDGE__PORT", "99999", "setting edge.port: Input should be less than or equal to 65535 (got '99999')"),
+        ("RAGLINE_MODELS", f'[{{"model": "x", "api_key": "{KEY}"}}]', "setting models.0.name: Field required"),
+        ("RAGLINE_MODELS", f'[{{"name": "a", "model": "x", "api_key": ["{KEY}"]}}]', "setting models.0.api_key: "),
+        ("RAGLINE_MODELS", f'[{{"name": "a", "model": "x", "api_key": "{KEY}"}}, {{"name": "a", "model": "y"}}]',
+         "setting models: every name may stand once"),
+        ("RAGLINE_AUXILIARY_MODEL", "b", "setting auxiliary_model: no model is named so; known: none"),
+        ("RAGLINE_EDGE_PORT", "1", "environment variable RAGLINE_EDGE_PORT: there is no such setting"),
+        ("RAGLINE_EDGE__BOGUS", "1", "environment variable RAGLINE_EDGE__BOGUS: there is no such setting"),
+    ],
+)  # fmt: skip
+def test_one_line(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert str(caught.value).startswith(says)
+    assert KEY not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_that_is_in_no_variable_names_its_model() -> None:
+    models = [{"name": "a", "model": "x"}, {"name": "b", "model": "y", "api_key": "env:RAGLINE_TEST_NOWHERE"}]
+    settings = Settings.model_validate({"models": models})
+    with pytest.raises(SettingsError, match=r'models\.1\.api_key \(model "b"\): environment variable .* is not set'):
+        check_model_keys(settings)
