@@ -106,7 +106,7 @@ def decode(topic: Topic, headers: Iterable[tuple[str, bytes | None]], value: byt
         raise DeadLetter("missing_header", f"header {error} is missing") from None
     except ValueError as error:
         raise DeadLetter("bad_header", str(error)) from None
-    body = _decode_body(topic, kind, value)
+    body = decode_body(topic, kind, value)
     return Envelope(
         body=body,
         tenant_id=tenant,
@@ -121,7 +121,8 @@ def decode(topic: Topic, headers: Iterable[tuple[str, bytes | None]], value: byt
     )
 
 
-def _decode_body(topic: Topic, kind: str, value: bytes | None) -> Body:
+def decode_body(topic: Topic, kind: str, value: bytes | None) -> Body:
+    """Reads one body. Raises: DeadLetter with `unknown_type`, `oversized`, `empty_body`, `malformed_body`."""
     model = topic.by_type.get(kind)
     if model is None:
         raise DeadLetter("unknown_type", f"{kind!r} is not registered on {topic.name}")
