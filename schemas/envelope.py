@@ -42,7 +42,7 @@ class Envelope:
 
     def headers(self) -> Headers:
         """The attributes as ASCII headers."""
-        return [*self.shared_headers(), *own_headers(self.id, self.body.ce_type, self.time)]
+        return [*self.shared_headers(), *own_headers(str(self.id), self.body.ce_type, self.time)]
 
     def shared_headers(self) -> Headers:
         """Those that other records of the same subject and chain have too: all but id, type and time."""
@@ -78,9 +78,9 @@ class Envelope:
         )
 
 
-def own_headers(id_: object, kind: str, time: datetime) -> Headers:
-    """Those that no other record has; `id_` is a UUID."""
-    return [("ce_id", str(id_).encode()), ("ce_type", kind.encode()), ("ce_time", time.isoformat().encode())]
+def own_headers(id_: str, kind: str, time: datetime) -> Headers:
+    """Those that no other record has; `id_` is the text of a UUID."""
+    return [("ce_id", id_.encode()), ("ce_type", kind.encode()), ("ce_time", time.isoformat().encode())]
 
 
 def header_map(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from schemas.chunks import AttemptFinished, AttemptOpened, ChunkRecord, Completi
 from schemas.envelope import Envelope, own_headers
 from schemas.errors import Retry
 from schemas.events import TokenUsage
-from schemas.ids import new_id
+from schemas.ids import new_id_text
 from schemas.stream_fold import FoldState, accept
 from schemas.topics import CHAT_CHUNKS
 from storage.log.producer import Ack, LogProducer, all_acked
@@ -158,7 +158,7 @@ class ChunkWriter:
 
     async def _send(self, record: ChunkRecord) -> asyncio.Future[Ack]:
         state = self.state = accept(self.state, record)
-        headers = [*self._shared_headers, *own_headers(new_id(), record.ce_type, datetime.now(UTC))]
+        headers = [*self._shared_headers, *own_headers(new_id_text(), record.ce_type, datetime.now(UTC))]
         future = await self._producer.send_body(CHAT_CHUNKS, record, headers)
         self._last_ack = future
         future.add_done_callback(lambda done: self._acked(done, state))
