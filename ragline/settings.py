@@ -62,7 +62,7 @@ class WorkerSettings(BaseModel):
     completion_slots: int = Field(default=200, ge=1, description="answers written at once by one process")
     document_slots: int = Field(default=2, ge=1)
     lease_s: float = Field(default=3.0, ge=0.5, description="a dead worker's job is taken over after this long")
-    flush_ms: int = Field(default=30, ge=0, le=1000)
+    flush_ms: int = Field(default=20, ge=0, le=1000, description="text of all answers leaves once in so long")
     checkpoint_s: float = Field(default=1.0, gt=0)
     max_attempts: int = Field(default=5, ge=1)
     batch_records: int = Field(default=500, ge=1, le=10_000)

@@ -42,16 +42,16 @@ class Envelope:
 
     def headers(self) -> Headers:
         """The attributes as ASCII headers."""
-        id_ = str(self.id).encode()
+        return [*self.shared_headers(), *own_headers(str(self.id), self.body.ce_type, self.time)]
+
+    def shared_headers(self) -> Headers:
+        """Those that other records of the same subject and chain have too: all but id, type and time."""
         headers = [
             *_FIXED,
-            ("ce_id", id_),
-            ("ce_type", self.body.ce_type.encode()),
             ("ce_source", self.source.encode()),
             ("ce_subject", self.body.key().encode()),
-            ("ce_time", self.time.isoformat().encode()),
             ("ce_tenantid", str(self.tenant_id).encode()),
-            ("ce_correlationid", id_ if self.correlation_id is None else str(self.correlation_id).encode()),
+            ("ce_correlationid", str(self.correlation_id or self.id).encode()),
         ]
         if self.user_id is not None:
             headers.append(("ce_userid", str(self.user_id).encode()))
@@ -76,6 +76,11 @@ class Envelope:
             causation_id=self.id,
             traceparent=self.traceparent,
         )
+
+
+def own_headers(id_: str, kind: str, time: datetime) -> Headers:
+    """Those that no other record has; `id_` is the text of a UUID."""
+    return [("ce_id", id_.encode()), ("ce_type", kind.encode()), ("ce_time", time.isoformat().encode())]
 
 
 def header_map(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
@@ -110,7 +115,7 @@ def decode(topic: Topic, headers: Iterable[tuple[str, bytes | None]], value: byt
         raise DeadLetter("missing_header", f"header {error} is missing") from None
     except ValueError as error:
         raise DeadLetter("bad_header", str(error)) from None
-    body = _decode_body(topic, kind, value)
+    body = decode_body(topic, kind, value)
     return Envelope(
         body=body,
         tenant_id=tenant,
@@ -125,7 +130,8 @@ def decode(topic: Topic, headers: Iterable[tuple[str, bytes | None]], value: byt
     )
 
 
-def _decode_body(topic: Topic, kind: str, value: bytes | None) -> Body:
+def decode_body(topic: Topic, kind: str, value: bytes | None) -> Body:
+    """Reads one body. Raises: DeadLetter with `unknown_type`, `oversized`, `empty_body`, `malformed_body`."""
     model = topic.by_type.get(kind)
     if model is None:
         raise DeadLetter("unknown_type", f"{kind!r} is not registered on {topic.name}")

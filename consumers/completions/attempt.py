@@ -14,6 +14,7 @@ from consumers.completions import settle as ending
 from consumers.completions import store
 from consumers.completions.chunk_writer import ChunkWriter
 from consumers.completions.context import Contexts, Prepared
+from consumers.completions.flush_ticks import FlushTicks
 from consumers.completions.job import Base, Job
 from consumers.completions.take import Taken, fold_log
 from providers.ports import ChatModel, Delta, Finished, Models, ProviderError, TokenCounter
@@ -43,7 +44,7 @@ class Tools:
     contexts: Contexts
     tokens: TokenCounter
     prices: Mapping[str, tuple[float, float]]
-    flush_s: float
+    ticks: FlushTicks
     lease_s: float
     max_attempts: int
 
@@ -62,9 +63,7 @@ class Attempt:
         self._start = job.base.state.end
         self._known_end = job.base.state.end
         self._stored: Base | None = job.base
-        self.writer = ChunkWriter(
-            tools.producer, job, flush_s=tools.flush_s, on_failed=lambda _: self.interrupt("unwritable")
-        )
+        self.writer = ChunkWriter(tools.producer, job, tools.ticks, on_failed=lambda _: self.interrupt("unwritable"))
 
     def interrupt(self, reason: Interruption) -> None:
         """Ends the provider's stream now; the first reason counts, but a lost lease overrules all."""

@@ -1,16 +1,19 @@
-"""Writes one attempt's text: the first at once, then what came every flush interval, one encode per chunk."""
+"""Writes one attempt's text: the first at once, then with the worker's bursts, one encode per chunk."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from consumers.completions.flush_ticks import FlushTicks
 from consumers.completions.job import Base, Job
 from schemas.chunks import AttemptFinished, AttemptOpened, ChunkRecord, CompletionChunk
-from schemas.envelope import Envelope
+from schemas.envelope import Envelope, own_headers
 from schemas.errors import Retry
 from schemas.events import TokenUsage
+from schemas.ids import new_id_text
 from schemas.stream_fold import FoldState, accept
 from schemas.topics import CHAT_CHUNKS
 from storage.log.producer import Ack, LogProducer, all_acked
@@ -32,18 +35,23 @@ class ChunkWriter:
     """
 
     def __init__(
-        self, producer: LogProducer, job: Job, *, flush_s: float, on_failed: Callable[[BaseException], None]
+        self, producer: LogProducer, job: Job, ticks: FlushTicks, *, on_failed: Callable[[BaseException], None]
     ) -> None:
         self._producer = producer
         self._job = job
-        self._flush_s = flush_s
+        self._ticks = ticks
         self._on_failed = on_failed
-        self._loop = asyncio.get_running_loop()
         self._buffer: list[str] = []
         self._sending = asyncio.Lock()
-        self._timer: asyncio.TimerHandle | None = None
-        self._flushing: asyncio.Task[None] | None = None
-        self._last_flush_s = float("-inf")
+        self._has_flushed = False
+        self._shared_headers = Envelope(
+            body=_opening(job),
+            tenant_id=job.tenant_id,
+            user_id=job.user_id,
+            source="completions",
+            correlation_id=job.correlation_id,
+            traceparent=job.traceparent,
+        ).shared_headers()
         self._last_ack: asyncio.Future[Ack] | None = None
         self._failure: BaseException | None = None
         self._epoch_to_leave: int | None = None
@@ -54,7 +62,7 @@ class ChunkWriter:
 
     async def open(self) -> asyncio.Future[Ack]:
         """Fences: from this record on only this attempt counts."""
-        return await self._send(AttemptOpened(completion_id=self._job.id, attempt=self._job.attempt))
+        return await self._send(_opening(self._job))
 
     def continue_from(self, base: Base, *, must_restart: bool) -> None:
         """What the fold found in the log before this attempt.
@@ -71,26 +79,22 @@ class ChunkWriter:
         await self._chunk(text, restart=True)
 
     async def write(self, text: str) -> None:
-        """Takes text that follows; sent at once or with what comes within the flush interval. Raises: Retry."""
+        """Takes text that follows; waits while what came before cannot be handed over. Raises: Retry."""
         if self._failure is not None:
             raise Retry(f"the stream cannot be written: {self._failure!r}")
         self._buffer.append(text)
-        wait_s = self._last_flush_s + self._flush_s - self._loop.time()
-        if wait_s <= 0:
+        if self._has_flushed and not self._sending.locked():
+            self._ticks.flush_soon(self._flush_quietly)
+        else:
             await self.flush()
-        elif self._timer is None:
-            self._timer = self._loop.call_later(wait_s, self._flush_by_timer)
 
     async def flush(self) -> None:
         """Sends what was taken."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         async with self._sending:
             if self._buffer:
                 text = "".join(self._buffer)
                 self._buffer.clear()
-                self._last_flush_s = self._loop.time()
+                self._has_flushed = True
                 await self._chunk(text, restart=False)
 
     async def finish(self, reason: str, usage: TokenUsage) -> None:
@@ -129,18 +133,11 @@ class ChunkWriter:
     def close(self) -> None:
         """Sends nothing more."""
         self._buffer.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _flush_by_timer(self) -> None:
-        self._timer = None
-        self._flushing = self._loop.create_task(self._flush_quietly())
 
     async def _flush_quietly(self) -> None:
         try:
             await self.flush()
-        except Exception as error:  # noqa: BLE001 - a task's border: told to the attempt, which ends
+        except Exception as error:  # noqa: BLE001 - the burst's border: told to the attempt, which ends
             self._fail(error)
 
     async def _chunk(self, text: str, *, restart: bool) -> None:
@@ -161,15 +158,8 @@ class ChunkWriter:
 
     async def _send(self, record: ChunkRecord) -> asyncio.Future[Ack]:
         state = self.state = accept(self.state, record)
-        envelope = Envelope(
-            body=record,
-            tenant_id=self._job.tenant_id,
-            user_id=self._job.user_id,
-            source="completions",
-            correlation_id=self._job.correlation_id,
-            traceparent=self._job.traceparent,
-        )
-        future = await self._producer.send(CHAT_CHUNKS, envelope)
+        headers = [*self._shared_headers, *own_headers(new_id_text(), record.ce_type, datetime.now(UTC))]
+        future = await self._producer.send_body(CHAT_CHUNKS, record, headers)
         self._last_ack = future
         future.add_done_callback(lambda done: self._acked(done, state))
         return future
@@ -187,3 +177,7 @@ class ChunkWriter:
             self._failure = error
             self.close()
             self._on_failed(error)
+
+
+def _opening(job: Job) -> AttemptOpened:
+    return AttemptOpened(completion_id=job.id, attempt=job.attempt)

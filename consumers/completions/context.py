@@ -24,7 +24,10 @@ WITH RECURSIVE path AS (
   UNION ALL
   SELECT m.*, p.depth + 1 FROM messages m JOIN path p ON m.id = p.parent_id WHERE p.depth < $3
 )
-SELECT id, sender, status, content, partial_content FROM path ORDER BY depth DESC
+SELECT id, sender, status, content, partial_content,
+  EXISTS (SELECT 1 FROM documents WHERE tenant_id = $4 AND deleted_at IS NULL AND active_version IS NOT NULL)
+  AS has_passages
+FROM path ORDER BY depth DESC
 """
 
 
@@ -48,13 +51,14 @@ class Contexts:
 
     async def prepare(self, job: Job, model: ChatModel) -> Prepared:
         """The stored context again, or a new one. Raises: Retry; Reject if the question does not fit the model."""
-        question, history = await self._conversation(job)
+        question, history, has_passages = await self._conversation(job)
         plan: ContextPlan | None = None
+        offered: Sequence[PassageView] = ()
         if job.context is not None:
             plan = ContextPlan.from_json(job.context)
             async with self._database.transaction(job.tenant_id) as work:
                 offered = await passages_by_id(work, [passage.id for passage in plan.passages])
-        else:
+        elif has_passages:
             found = await self._searcher.search(
                 job.tenant_id, question, limit=OFFERED, document_ids=job.generation.document_ids
             )
@@ -69,17 +73,17 @@ class Contexts:
             prompt_tokens=assembled.prompt_tokens,
         )
 
-    async def _conversation(self, job: Job) -> tuple[str, list[HistoryTurn]]:
-        """The question and the turns before it along its path, oldest first."""
+    async def _conversation(self, job: Job) -> tuple[str, list[HistoryTurn], bool]:
+        """The question, the turns before it along its path (oldest first), and whether a search can find anything."""
         async with self._database.transaction(job.tenant_id) as work:
-            rows = await work.fetch(_PATH, job.parent_id, job.session_id, MAX_HISTORY)
+            rows = await work.fetch(_PATH, job.parent_id, job.session_id, MAX_HISTORY, job.tenant_id)
         if not rows:
             raise Reject("message_not_found", 404, "the question is gone")
         *before, question = rows
         history = [
             HistoryTurn(row["sender"], row["content"] or row["partial_content"] or "", row["status"]) for row in before
         ]
-        return question["content"], [turn for turn in history if turn.content]
+        return question["content"], [turn for turn in history if turn.content], question["has_passages"]
 
     async def citations(self, job: Job, prepared: Prepared | None, text: str) -> tuple[Citation, ...]:
         """What the text cites; a taker that never prepared loads what was offered. Raises: Retry."""

@@ -6,9 +6,8 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from consumers.completions.job import Base, Job
-from schemas.chunks import ChunkRecord, CompletionChunk
-from schemas.envelope import decode
-from schemas.errors import DeadLetter
+from schemas.chunk_log import kind_of, read_chunk
+from schemas.chunks import CompletionChunk
 from schemas.stream_fold import accept
 from schemas.topics import CHAT_CHUNKS
 from storage.log.producer import Ack, all_acked
@@ -48,7 +47,7 @@ async def fold_log(bootstrap: str, job: Job, opened: asyncio.Future[Ack]) -> Tak
         ):
             if record.key != key:
                 continue
-            chunk = _decoded(record.headers, record.value)
+            chunk = read_chunk(kind_of(record.headers), record.value)
             after = accept(state, chunk) if chunk is not None else state
             if after is not state and isinstance(chunk, CompletionChunk):
                 restarted = after.epoch != state.epoch
@@ -66,12 +65,3 @@ async def fold_log(bootstrap: str, job: Job, opened: asyncio.Future[Ack]) -> Tak
     base = Base(state, text, ack.offset + 1)
     has_new_text = state.end > job.base.state.end
     return Taken(base, truncated, has_new_text, writer, min(start, state.end))
-
-
-def _decoded(headers: list[tuple[str, bytes]], value: bytes) -> ChunkRecord | None:
-    """A record that cannot be read does not exist, for every reader alike."""
-    try:
-        body = decode(CHAT_CHUNKS, headers, value).body
-    except DeadLetter:
-        return None
-    return body if isinstance(body, ChunkRecord) else None

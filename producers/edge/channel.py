@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
-from operator import attrgetter
 from uuid import UUID
 
 from producers.edge import frames
@@ -22,8 +20,6 @@ class Base:
     state: FoldState
     text: str
 
-
-_end_of = attrgetter("end")
 
 EMPTY_BASE = Base(EMPTY, "")
 
@@ -139,7 +135,9 @@ class Cursor:
             parts.append(frames.reset(channel.state.epoch))
             self._epoch, self._end = channel.state.epoch, 0
         if self._epoch == channel.state.epoch:
-            new = bisect_right(channel.frames, self._end, key=_end_of)
+            new = len(channel.frames)
+            while new and channel.frames[new - 1].end > self._end:
+                new -= 1
             for frame in islice(channel.frames, new, None):
                 is_whole = frame.start >= self._end
                 parts.append(frame.data if is_whole else frames.cut(frame, self._epoch, self._end))

@@ -18,9 +18,8 @@ from producers.edge.reads.bounded import Reads
 from producers.edge.reads.completions import StreamStart, stream_start
 from producers.edge.requested import Requested, RequestedCompletions
 from producers.edge.ring import Ring
-from schemas.chunks import ChunkRecord
-from schemas.envelope import Headers, decode
-from schemas.errors import DeadLetter, Retry
+from schemas.chunk_log import kind_of, read_chunk
+from schemas.errors import Retry
 from schemas.topics import CHAT_CHUNKS
 from storage.log.tail import LogTruncated, Records, Tail, TopicPartition, read_range
 
@@ -194,8 +193,8 @@ class StreamHub:
                 channel.fence(attempt)
                 await self._replay(channel, partition, offset, floor, since_s, whole=False)
             offset = floor
-        for record in ring.of_key(key, offset):
-            _fold(channel, record.headers, record.value)
+        for kind, value in ring.of_key(key, offset=offset, since_s=since_s):
+            _fold(channel, kind, value)
         return channel
 
     async def _replay(
@@ -216,7 +215,7 @@ class StreamHub:
                 async with aclosing(records):  # type: ignore[type-var]
                     async for record in records:
                         if record.key == key:
-                            _fold(channel, record.headers, record.value)
+                            _fold(channel, kind_of(record.headers), record.value)
         except Retry as error:
             raise log_unavailable() from error
 
@@ -240,10 +239,11 @@ class StreamHub:
         ring = self._rings[partition.partition]
         touched: dict[bytes, Channel] = {}
         for record in records:
-            ring.append(record)
+            kind = kind_of(record.headers)
+            ring.append(record, kind)
             channel = self._channels.get(record.key)
             if channel is not None:
-                _fold(channel, record.headers, record.value)
+                _fold(channel, kind, record.value)
                 touched[record.key] = channel
         for key, channel in touched.items():
             if channel.closing is not None:
@@ -287,14 +287,10 @@ def _begin(completion_id: UUID, requested: Requested) -> Channel:
     return Channel(completion_id, owner, EMPTY_BASE)
 
 
-def _fold(channel: Channel, headers: Headers, value: bytes | None) -> None:
-    """A record that cannot be read does not exist, for every reader alike."""
-    try:
-        body = decode(CHAT_CHUNKS, headers, value).body
-    except DeadLetter:
-        return
-    if isinstance(body, ChunkRecord):
-        channel.read(body)
+def _fold(channel: Channel, kind: str, value: bytes | None) -> None:
+    record = read_chunk(kind, value)
+    if record is not None:
+        channel.read(record)
 
 
 def _deleted(channel: Channel) -> Ending:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from consumers.completions.attempt import Tools
 from consumers.completions.context import Contexts
+from consumers.completions.flush_ticks import FlushTicks
 from consumers.completions.runner import CompletionRunner, Pace
 from consumers.documents.runner import DocumentJobs
 from consumers.documents.subscriber import documents
@@ -170,7 +171,7 @@ class Worker:
             contexts=Contexts(clients.database, searcher, tokens),
             tokens=tokens,
             prices=_prices(settings),
-            flush_s=settings.worker.flush_ms / 1000,
+            ticks=FlushTicks(settings.worker.flush_ms / 1000),
             lease_s=settings.worker.lease_s,
             max_attempts=settings.worker.max_attempts,
         )

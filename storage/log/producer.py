@@ -14,6 +14,7 @@ from aiokafka.partitioner import murmur2
 
 from schemas.envelope import Envelope, Headers
 from schemas.errors import Retry, Stop
+from schemas.records import Body
 from schemas.topics import BY_NAME, MAX_RECORD_BYTES, Topic
 from storage.postgres.outbox import OutboxRecord
 
@@ -94,25 +95,33 @@ class LogProducer:
             raise Stop("the Kafka producer died for good; the process must start anew")
 
     async def send_raw(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, *, partition: int | None = None
     ) -> asyncio.Future[Ack]:
-        """Hands one record over; the future is done when the broker has it. Raises: Retry, Stop."""
+        """Hands one record over, to its key's partition; the future is done when the broker has it.
+
+        Raises: Retry, Stop.
+        """
         if self._producer is None:
             raise Retry("the producer is not connected")
         if self.is_dead:
             raise Stop("the Kafka producer died for good; the process must start anew")
         try:
-            future: asyncio.Future[Ack] = await self._producer.send(topic, value=value, key=key, headers=headers)
+            future: asyncio.Future[Ack] = await self._producer.send(topic, value, key, partition, headers=headers)
         except KafkaError as error:
             raise Retry(f"Kafka: {error!r}") from error
         return future
 
     async def send(self, topic: Topic, envelope: Envelope) -> asyncio.Future[Ack]:
         """Encodes and hands over one record. Raises: ValueError for a type the topic does not carry; Retry; Stop."""
-        if envelope.body.ce_type not in topic.by_type:
-            raise ValueError(f"{envelope.body.ce_type} is not registered on {topic.name}")
-        key = envelope.body.key().encode()
-        return await self.send_raw(topic.name, key, envelope.body.encode(), envelope.headers())
+        return await self.send_body(topic, envelope.body, envelope.headers())
+
+    async def send_body(self, topic: Topic, body: Body, headers: Headers) -> asyncio.Future[Ack]:
+        """As `send`, of a body whose headers are ready."""
+        if body.ce_type not in topic.by_type:
+            raise ValueError(f"{body.ce_type} is not registered on {topic.name}")
+        key = body.key().encode()
+        partition = _hashed(key) % topic.partitions
+        return await self.send_raw(topic.name, key, body.encode(), headers, partition=partition)
 
     async def publish(self, topic: Topic, envelope: Envelope, *, timeout_s: float) -> Ack:
         """Sends and waits for the broker's ack. Raises: Retry when none came in time (it may still land)."""

@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from consumers.completions.attempt import Tools
 from consumers.completions.context import Contexts
+from consumers.completions.flush_ticks import FlushTicks
 from consumers.completions.runner import CompletionRunner, Pace
 from consumers.transcript.subscriber import transcript
 from providers.catalog import ModelSpec, build_chat_models, close_chat_models
@@ -113,7 +114,7 @@ class WorkerProcess:
             contexts=Contexts(self.database, searcher, counter),
             tokens=counter,
             prices={"test": (1.0, 2.0)},
-            flush_s=0.02,
+            ticks=FlushTicks(0.02),
             lease_s=self._pace.lease_s,
             max_attempts=5,
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ragline.dev_stack.embedded import EmbeddedServers
+from retrieval.search import Searcher
 from schemas.chunks import AttemptOpened
 from schemas.commands import CancelCompletion, DeleteSession, ResumeMessage
 from schemas.ids import new_id
@@ -46,6 +47,20 @@ async def test_an_answer_is_streamed_stored_and_billed_once(rig: Rig, provider: 
     assert message["usage"]["output_tokens"] == usage[0]["body"]["output_tokens"]
     completion = await rig.completion(asked.completion_id)
     assert completion["chunk_ends"] == list(state.chunk_ends)
+
+
+async def test_a_tenant_without_documents_is_answered_without_a_search(
+    rig: Rig, provider: ProviderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: object, **__: object) -> None:
+        raise AssertionError("searched")
+
+    monkeypatch.setattr(Searcher, "search", refused)
+    async with rig.worker(spec(provider.url)):
+        asked = await rig.ask(await rig.session(), "What is a trace?")
+        state = await rig.reader.ended(asked.completion_id)
+    assert state.ended is not None
+    assert state.ended.status == "complete"
 
 
 @pytest.mark.parametrize("prefill", [True, False])
