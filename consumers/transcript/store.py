@@ -21,13 +21,13 @@ from schemas.events import CancelRequested, CompletionCancelled, CompletionReque
 from storage.postgres.unit_of_work import UnitOfWork
 
 _OPEN = "('pending', 'in_progress', 'cancelling')"
-_COMPLETION = "id, session_id, message_id, status, checkpoint_epoch, checkpoint_end, checkpoint_text"
 
 
 async def load(work: UnitOfWork, commands: Sequence[Envelope]) -> dict[object, Session]:
     """Locks the sessions (in order of id) and reads what the commands name.
 
-    Open completions are locked only where a command may end them, so that cancel and claim exclude each other.
+    Open completions are locked and read only where a command may end them, so that cancel and claim exclude each
+    other; elsewhere they are counted.
     """
     bodies = [command.body for command in commands if isinstance(command.body, SessionCommand)]
     ids = sorted({body.session_id for body in bodies})
@@ -36,7 +36,8 @@ async def load(work: UnitOfWork, commands: Sequence[Envelope]) -> dict[object, S
         return {}
     ending = {body.session_id for body in bodies if isinstance(body, CancelCompletion | DeleteSession)}
     named = [body.completion_id for body in bodies if isinstance(body, CancelCompletion)]
-    completions = await _completions(work, [row["id"] for row in rows], sorted(ending), named)
+    completions = await _completions(work, sorted(ending), named)
+    n_open = await _n_open(work, [row["id"] for row in rows])
     resumed = {body.session_id for body in bodies if isinstance(body, ResumeMessage)}
     leaves = [row["active_leaf_id"] for row in rows if row["id"] in resumed and row["active_leaf_id"]]
     messages = await _messages(work, [*leaves, *_named_messages(bodies)])
@@ -53,6 +54,7 @@ async def load(work: UnitOfWork, commands: Sequence[Envelope]) -> dict[object, S
             version=row["version"],
             active_leaf_id=row["active_leaf_id"],
             deleted_at=row["deleted_at"],
+            n_open=n_open.get(row["id"], 0),
             completions=completions.get(row["id"], {}),
             messages=messages.get(row["id"], {}),
             documents=documents.get(row["tenant_id"], frozenset()),
@@ -72,23 +74,28 @@ def _named_messages(bodies: Iterable[SessionCommand]) -> Iterable[UUID]:
                 yield body.regenerated_id
 
 
-async def _completions(
-    work: UnitOfWork, sessions: list[UUID], ending: list[UUID], named: list[UUID]
-) -> dict[UUID, dict[UUID, Completion]]:
-    if ending:
-        await work.execute(
-            f"SELECT id FROM completions WHERE session_id = ANY($1::uuid[]) AND status IN {_OPEN}"  # noqa: S608
-            " ORDER BY id FOR UPDATE",
-            ending,
-        )
+async def _n_open(work: UnitOfWork, sessions: list[UUID]) -> dict[UUID, int]:
     rows = await work.fetch(
-        f"SELECT {_COMPLETION}, queue_no FROM completions WHERE session_id = ANY($1::uuid[])"  # noqa: S608
-        f" AND (status IN {_OPEN} OR id = ANY($2::uuid[])) ORDER BY queue_no",
+        f"SELECT session_id, count(*) AS n FROM completions WHERE session_id = ANY($1::uuid[]) AND status IN {_OPEN}"  # noqa: S608
+        " GROUP BY session_id",
         sessions,
+    )
+    return {row["session_id"]: row["n"] for row in rows}
+
+
+async def _completions(work: UnitOfWork, ending: list[UUID], named: list[UUID]) -> dict[UUID, dict[UUID, Completion]]:
+    """Those that a command may end or names, locked in order of id; as they are once the lock is held."""
+    if not ending:
+        return {}
+    rows = await work.fetch(
+        "SELECT id, session_id, message_id, status, checkpoint_epoch, checkpoint_end, checkpoint_text, queue_no"  # noqa: S608
+        f" FROM completions WHERE session_id = ANY($1::uuid[]) AND (status IN {_OPEN} OR id = ANY($2::uuid[]))"
+        " ORDER BY id FOR UPDATE",
+        ending,
         named,
     )
     found: dict[UUID, dict[UUID, Completion]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: int(row["queue_no"])):
         found.setdefault(row["session_id"], {})[row["id"]] = Completion(
             id=row["id"],
             message_id=row["message_id"],
