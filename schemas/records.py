@@ -23,7 +23,7 @@ class Body(BaseModel):
 
     def encode(self) -> bytes:
         """The JSON that stands in the record's value."""
-        return self.model_dump_json().encode()
+        return self.__pydantic_serializer__.to_json(self)
 
     @classmethod
     def decode(cls, value: bytes) -> Self:

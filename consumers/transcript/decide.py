@@ -239,7 +239,7 @@ def _message(session: Session, message_id: UUID, *, field: str, sender: str) -> 
 
 
 def _check_busy(session: Session, if_busy: IfBusy) -> None:
-    n_open = len(session.open_completions)
+    n_open = session.n_open
     if n_open and if_busy == "reject":
         raise Reject("session_busy", 409, "the session is writing an answer", field="if_busy")
     if n_open >= MAX_QUEUED:
@@ -309,11 +309,17 @@ def _evolved(session: Session, fact: Body, at: datetime) -> Session:
                 session,
                 version=version,
                 messages={**session.messages, message.id: message},
+                n_open=session.n_open + 1,
                 completions={**session.completions, completion.id: completion},
                 active_leaf_id=message.id,
             )
         case CancelRequested() | CompletionCancelled():
             status = fact.status if isinstance(fact, CancelRequested) else "cancelled"
             completion = replace(session.completions[fact.completion_id], status=status)
-            return replace(session, version=version, completions={**session.completions, completion.id: completion})
+            return replace(
+                session,
+                version=version,
+                n_open=session.n_open - isinstance(fact, CompletionCancelled),
+                completions={**session.completions, completion.id: completion},
+            )
     raise TypeError(f"the transcript does not know {fact.ce_type}")

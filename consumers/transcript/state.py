@@ -12,7 +12,7 @@ from schemas.events import CompletionStatus, MessageStatus
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A completion of the session: every open one, and those that a command names.
+    """A completion of the session that a command may end or names: of a session to delete every open one.
 
     `epoch`, `end` and `text` are its checkpoint, complete for a completion that was never claimed.
     """
@@ -44,7 +44,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One session as of the last command decided. `documents` are those of the tenant that commands name."""
+    """One session as of the last command decided. `documents` are those of the tenant that commands name.
+
+    `n_open` counts all completions that can still change, `completions` holds those that commands speak of.
+    """
 
     id: UUID
     tenant_id: UUID
@@ -56,11 +59,12 @@ class Session:
     version: int = 0
     active_leaf_id: UUID | None = None
     deleted_at: datetime | None = None
+    n_open: int = 0
     completions: Mapping[UUID, Completion] = field(default_factory=dict)
     messages: Mapping[UUID, Message] = field(default_factory=dict)
     documents: frozenset[UUID] = frozenset()
 
     @property
     def open_completions(self) -> list[Completion]:
-        """In the order in which they were requested."""
+        """Of those known, in the order in which they were requested."""
         return [completion for completion in self.completions.values() if completion.is_open]

@@ -21,13 +21,13 @@ from schemas.events import CancelRequested, CompletionCancelled, CompletionReque
 from storage.postgres.unit_of_work import UnitOfWork
 
 _OPEN = "('pending', 'in_progress', 'cancelling')"
-_COMPLETION = "id, session_id, message_id, status, checkpoint_epoch, checkpoint_end, checkpoint_text"
 
 
 async def load(work: UnitOfWork, commands: Sequence[Envelope]) -> dict[object, Session]:
     """Locks the sessions (in order of id) and reads what the commands name.
 
-    Open completions are locked only where a command may end them, so that cancel and claim exclude each other.
+    Open completions are locked and read only where a command may end them, so that cancel and claim exclude each
+    other; elsewhere they are counted.
     """
     bodies = [command.body for command in commands if isinstance(command.body, SessionCommand)]
     ids = sorted({body.session_id for body in bodies})
@@ -36,7 +36,8 @@ async def load(work: UnitOfWork, commands: Sequence[Envelope]) -> dict[object, S
         return {}
     ending = {body.session_id for body in bodies if isinstance(body, CancelCompletion | DeleteSession)}
     named = [body.completion_id for body in bodies if isinstance(body, CancelCompletion)]
-    completions = await _completions(work, [row["id"] for row in rows], sorted(ending), named)
+    completions = await _completions(work, sorted(ending), named)
+    n_open = await _n_open(work, [row["id"] for row in rows])
     resumed = {body.session_id for body in bodies if isinstance(body, ResumeMessage)}
     leaves = [row["active_leaf_id"] for row in rows if row["id"] in resumed and row["active_leaf_id"]]
     messages = await _messages(work, [*leaves, *_named_messages(bodies)])
@@ -53,6 +54,7 @@ async def load(work: UnitOfWork, commands: Sequence[Envelope]) -> dict[object, S
             version=row["version"],
             active_leaf_id=row["active_leaf_id"],
             deleted_at=row["deleted_at"],
+            n_open=n_open.get(row["id"], 0),
             completions=completions.get(row["id"], {}),
             messages=messages.get(row["id"], {}),
             documents=documents.get(row["tenant_id"], frozenset()),
@@ -72,23 +74,28 @@ def _named_messages(bodies: Iterable[SessionCommand]) -> Iterable[UUID]:
                 yield body.regenerated_id
 
 
-async def _completions(
-    work: UnitOfWork, sessions: list[UUID], ending: list[UUID], named: list[UUID]
-) -> dict[UUID, dict[UUID, Completion]]:
-    if ending:
-        await work.execute(
-            f"SELECT id FROM completions WHERE session_id = ANY($1::uuid[]) AND status IN {_OPEN}"  # noqa: S608
-            " ORDER BY id FOR UPDATE",
-            ending,
-        )
+async def _n_open(work: UnitOfWork, sessions: list[UUID]) -> dict[UUID, int]:
     rows = await work.fetch(
-        f"SELECT {_COMPLETION}, queue_no FROM completions WHERE session_id = ANY($1::uuid[])"  # noqa: S608
-        f" AND (status IN {_OPEN} OR id = ANY($2::uuid[])) ORDER BY queue_no",
+        f"SELECT session_id, count(*) AS n FROM completions WHERE session_id = ANY($1::uuid[]) AND status IN {_OPEN}"  # noqa: S608
+        " GROUP BY session_id",
         sessions,
+    )
+    return {row["session_id"]: row["n"] for row in rows}
+
+
+async def _completions(work: UnitOfWork, ending: list[UUID], named: list[UUID]) -> dict[UUID, dict[UUID, Completion]]:
+    """Those that a command may end or names, locked in order of id; as they are once the lock is held."""
+    if not ending:
+        return {}
+    rows = await work.fetch(
+        "SELECT id, session_id, message_id, status, checkpoint_epoch, checkpoint_end, checkpoint_text, queue_no"  # noqa: S608
+        f" FROM completions WHERE session_id = ANY($1::uuid[]) AND (status IN {_OPEN} OR id = ANY($2::uuid[]))"
+        " ORDER BY id FOR UPDATE",
+        ending,
         named,
     )
     found: dict[UUID, dict[UUID, Completion]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: int(row["queue_no"])):
         found.setdefault(row["session_id"], {})[row["id"]] = Completion(
             id=row["id"],
             message_id=row["message_id"],
@@ -137,26 +144,45 @@ async def save(work: UnitOfWork, states: dict[object, Session], facts: Sequence[
     if not facts:
         return
     changed = {getattr(fact.body, "session_id", None) for fact in facts}
-    await _save_sessions(work, [session for id_, session in states.items() if id_ in changed])
-    await _insert_user_messages(work, facts)
-    requested = [fact for fact in facts if isinstance(fact.body, CompletionRequested)]
-    if requested:
-        await _insert_ai_messages(work, requested)
-        await _insert_completions(work, requested)
+    sessions = sorted((session for id_, session in states.items() if id_ in changed), key=lambda session: session.id)
+    asked = [(fact.body, fact.command) for fact in facts if isinstance(fact.body, CompletionRequested)]
+    await work.execute(_SAVE, *_session_columns(sessions), *_message_columns(facts), *_completion_columns(asked))
+    await _reopen(work, [body for body, command in asked if isinstance(command.body, ResumeMessage)])
     await _cancel_queued(work, [fact for fact in facts if isinstance(fact.body, CompletionCancelled)])
     await _cancel_running(work, [fact for fact in facts if isinstance(fact.body, CancelRequested)])
 
 
-async def _save_sessions(work: UnitOfWork, sessions: Sequence[Session]) -> None:
-    rows = sorted(sessions, key=lambda session: session.id)
-    await work.execute(
-        "INSERT INTO sessions (id, tenant_id, user_id, name, profile_id, is_favorite, version, active_leaf_id,"
-        " created_at, deleted_at)"
-        " SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::uuid[], $6::bool[], $7::bigint[],"
-        " $8::uuid[], $9::timestamptz[], $10::timestamptz[])"
-        " ON CONFLICT (id) DO UPDATE SET name = EXCLUDED.name, is_favorite = EXCLUDED.is_favorite,"
-        " version = EXCLUDED.version, active_leaf_id = EXCLUDED.active_leaf_id, deleted_at = EXCLUDED.deleted_at,"
-        " updated_at = now()",
+# One round trip for the rows of three tables. A completion with a prefix starts from {text = kept prefix, epoch 0,
+# seq 1} (design §6, Resume); its message stood before this statement, which sees no row of its own.
+_SAVE = """
+WITH saved AS (
+  INSERT INTO sessions (id, tenant_id, user_id, name, profile_id, is_favorite, version, active_leaf_id, created_at,
+    deleted_at)
+  SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::uuid[], $6::bool[], $7::bigint[],
+    $8::uuid[], $9::timestamptz[], $10::timestamptz[])
+  ON CONFLICT (id) DO UPDATE SET name = EXCLUDED.name, is_favorite = EXCLUDED.is_favorite,
+    version = EXCLUDED.version, active_leaf_id = EXCLUDED.active_leaf_id, deleted_at = EXCLUDED.deleted_at,
+    updated_at = now()
+), posted AS (
+  INSERT INTO messages (id, tenant_id, user_id, session_id, parent_id, sender, status, content, completion_id,
+    created_at)
+  SELECT * FROM unnest($11::uuid[], $12::uuid[], $13::uuid[], $14::uuid[], $15::uuid[], $16::text[], $17::text[],
+    $18::text[], $19::uuid[], $20::timestamptz[])
+)
+INSERT INTO completions (id, tenant_id, user_id, session_id, message_id, parent_id, queue_no, generation,
+  traceparent, requested_by, correlation_id, created_at, checkpoint_end, checkpoint_text, checkpoint_seq, chunk_ends)
+SELECT t.*, coalesce(m.partial_content, ''), least(t.prefix_end, 1),
+  CASE WHEN t.prefix_end > 0 THEN jsonb_build_array(t.prefix_end) ELSE '[]' END
+FROM unnest($21::uuid[], $22::uuid[], $23::uuid[], $24::uuid[], $25::uuid[], $26::uuid[], $27::bigint[],
+  $28::jsonb[], $29::text[], $30::uuid[], $31::uuid[], $32::timestamptz[], $33::bigint[])
+  AS t(id, tenant_id, user_id, session_id, message_id, parent_id, queue_no, generation, traceparent, requested_by,
+    correlation_id, created_at, prefix_end)
+LEFT JOIN messages m ON m.id = t.message_id AND t.prefix_end > 0
+"""
+
+
+def _session_columns(rows: Sequence[Session]) -> list[list[object]]:
+    return [
         [row.id for row in rows],
         [row.tenant_id for row in rows],
         [row.user_id for row in rows],
@@ -167,62 +193,34 @@ async def _save_sessions(work: UnitOfWork, sessions: Sequence[Session]) -> None:
         [row.active_leaf_id for row in rows],
         [row.created_at for row in rows],
         [row.deleted_at for row in rows],
-    )
+    ]
 
 
-async def _insert_user_messages(work: UnitOfWork, facts: Sequence[Fact]) -> None:
-    rows = [(fact.body, fact.command) for fact in facts if isinstance(fact.body, MessagePosted)]
-    if not rows:
-        return
-    await work.execute(
-        "INSERT INTO messages (id, tenant_id, user_id, session_id, parent_id, content, created_at, sender, status)"
-        " SELECT *, 'user', 'complete' FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[],"
-        " $6::text[], $7::timestamptz[])",
+def _message_columns(facts: Sequence[Fact]) -> list[list[object]]:
+    """The turns that are new: a resumed answer's message stands already."""
+    rows = [
+        (fact.body, fact.command)
+        for fact in facts
+        if isinstance(fact.body, MessagePosted | CompletionRequested)
+        and not isinstance(fact.command.body, ResumeMessage)
+    ]
+    is_users = [isinstance(body, MessagePosted) for body, _ in rows]
+    return [
         [body.message_id for body, _ in rows],
         [command.tenant_id for _, command in rows],
         [command.user_id for _, command in rows],
         [body.session_id for body, _ in rows],
         [body.parent_id for body, _ in rows],
-        [body.content for body, _ in rows],
+        ["user" if users else "ai" for users in is_users],
+        ["complete" if users else "pending" for users in is_users],
+        [body.content if isinstance(body, MessagePosted) else "" for body, _ in rows],
+        [body.completion_id if isinstance(body, CompletionRequested) else None for body, _ in rows],
         [body.created_at for body, _ in rows],
-    )
+    ]
 
 
-async def _insert_ai_messages(work: UnitOfWork, facts: Sequence[Fact]) -> None:
-    """A resumed message gets its new completion; its partial text stays where it is."""
-    rows = [(fact.body, fact.command) for fact in facts if isinstance(fact.body, CompletionRequested)]
-    await work.execute(
-        "INSERT INTO messages (id, tenant_id, user_id, session_id, parent_id, completion_id, created_at,"
-        " sender, status)"
-        " SELECT *, 'ai', 'pending' FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[],"
-        " $6::uuid[], $7::timestamptz[])"
-        " ON CONFLICT (id) DO UPDATE SET completion_id = EXCLUDED.completion_id, status = 'pending',"
-        " error_code = NULL, error_message = NULL, updated_at = now()",
-        [body.message_id for body, _ in rows],
-        [command.tenant_id for _, command in rows],
-        [command.user_id for _, command in rows],
-        [body.session_id for body, _ in rows],
-        [body.parent_id for body, _ in rows],
-        [body.completion_id for body, _ in rows],
-        [body.created_at for body, _ in rows],
-    )
-
-
-async def _insert_completions(work: UnitOfWork, facts: Sequence[Fact]) -> None:
-    """A completion with a prefix starts from {text = kept prefix, epoch 0, seq 1} (design §6, Resume)."""
-    rows = [(fact.body, fact.command) for fact in facts if isinstance(fact.body, CompletionRequested)]
-    await work.execute(
-        "INSERT INTO completions (id, tenant_id, user_id, session_id, message_id, parent_id, queue_no, generation,"
-        " traceparent, requested_by, correlation_id, created_at, checkpoint_end, checkpoint_text, checkpoint_seq,"
-        " chunk_ends)"
-        " SELECT t.id, t.tenant_id, t.user_id, t.session_id, t.message_id, t.parent_id, t.queue_no, t.generation,"
-        " t.traceparent, t.requested_by, t.correlation_id, t.created_at, t.prefix_end,"
-        " CASE WHEN t.prefix_end > 0 THEN m.partial_content ELSE '' END, least(t.prefix_end, 1),"
-        " CASE WHEN t.prefix_end > 0 THEN jsonb_build_array(t.prefix_end) ELSE '[]' END"
-        " FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::bigint[],"
-        " $8::jsonb[], $9::text[], $10::uuid[], $11::uuid[], $12::timestamptz[], $13::bigint[])"
-        " AS t(id, tenant_id, user_id, session_id, message_id, parent_id, queue_no, generation, traceparent,"
-        " requested_by, correlation_id, created_at, prefix_end) JOIN messages m ON m.id = t.message_id",
+def _completion_columns(rows: Sequence[tuple[CompletionRequested, Envelope]]) -> list[list[object]]:
+    return [
         [body.completion_id for body, _ in rows],
         [command.tenant_id for _, command in rows],
         [command.user_id for _, command in rows],
@@ -236,6 +234,19 @@ async def _insert_completions(work: UnitOfWork, facts: Sequence[Fact]) -> None:
         [command.correlation_id or command.id for _, command in rows],
         [body.created_at for body, _ in rows],
         [body.prefix_end for body, _ in rows],
+    ]
+
+
+async def _reopen(work: UnitOfWork, rows: Sequence[CompletionRequested]) -> None:
+    """A resumed message gets its new completion; its partial text stays where it is."""
+    if not rows:
+        return
+    await work.execute(
+        "UPDATE messages m SET completion_id = t.completion_id, status = 'pending', error_code = NULL,"
+        " error_message = NULL, updated_at = now()"
+        " FROM unnest($1::uuid[], $2::uuid[]) AS t(id, completion_id) WHERE m.id = t.id",
+        [body.message_id for body in rows],
+        [body.completion_id for body in rows],
     )
 
 

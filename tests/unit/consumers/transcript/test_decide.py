@@ -224,6 +224,7 @@ def test_versions_rise_by_one_and_nothing_follows_a_deletion(steps: list[tuple[s
         for fact in found:
             session = evolve(session, fact, envelope(body))
         assert session.version == versions[-1]
+        assert session.n_open == len(session.open_completions)
 
 
 def _command(session: Session, kind: str, nth: int) -> SessionCommand:
