@@ -156,7 +156,7 @@ class CommandRejected(Body):
     subject: str
     command_type: str
     code: str
-    status: int = Field(ge=400, le=599)
+    status: int = Field(ge=200, le=599)
     detail: str
     field: str | None = None
     extra: dict[str, str | int] = Field(default_factory=dict)

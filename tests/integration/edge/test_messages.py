@@ -234,7 +234,7 @@ async def test_cancel_hears_the_holder_end_it(
         (b'{"content": "a", "x": 1}', {}, 422, "x"),
         (b'{"content": ', {}, 400, None),
         (b'{"content": "a"}', {"content-type": "text/plain"}, 415, None),
-        (b'{"content": "' + b"a" * 2_200_000 + b'"}', {}, 413, None),
+        (b'{"content": "' + b"a" * 2_200_000 + b'"}', {}, 413, "body"),
         (b'{"content": "a"}', {"idempotency-key": "x" * 300}, 422, "Idempotency-Key"),
     ],
 )
