@@ -123,7 +123,7 @@ class Drain:
         """Raises: RuntimeError if anything is missing: a fast drain that loses something is none."""
         async with self._database.transaction() as work:
             n_done = await work.fetchval("SELECT count(*) FROM inbox WHERE consumer = $1", group)
-            n_left = await work.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL")
+            n_left = await work.fetchval("SELECT count(*) FROM outbox_unpublished")
         if (n_done, n_left) != (n_messages, 0):
             raise RuntimeError(f"persisted: {n_done} of {n_messages} done, {n_left} events not published")
 

@@ -148,7 +148,7 @@ class SameStatements:
                     for sql, args in statements:
                         await connection.fetch(sql, *args)
             seconds = time.perf_counter() - started
-            await connection.execute("UPDATE outbox SET published_at = now() WHERE published_at IS NULL")  # not timed
+            await connection.execute("TRUNCATE outbox_unpublished")  # not timed
             return len(commands) / seconds
         finally:
             await connection.close()

@@ -78,12 +78,7 @@ async def _reason_to_end(
     if version["quiet_s"] > lost_after_s:
         return f"{len(batches)} of its batches were not indexed within {lost_after_s / 3600:g} h; upload it again."
     if version["quiet_s"] > again_after_s:
-        await work.execute(
-            "UPDATE outbox SET published_at = NULL WHERE id = ANY($1::uuid[])"
-            " AND published_at < now() - make_interval(secs => $2)",
-            commands,
-            again_after_s,
-        )
+        await outbox.publish_again(work, commands, after_s=again_after_s)
     return None
 
 

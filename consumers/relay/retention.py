@@ -11,7 +11,7 @@ _BATCH = 5_000
 
 _EXPIRED = (
     ("inbox", "at < now() - $1::interval"),
-    ("outbox", "created_at < now() - $1::interval AND published_at IS NOT NULL"),
+    ("outbox", "created_at < now() - $1::interval AND id NOT IN (SELECT id FROM outbox_unpublished)"),
 )
 
 

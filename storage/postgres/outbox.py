@@ -42,9 +42,11 @@ async def add(work: UnitOfWork, outgoing: Sequence[Outgoing]) -> list[OutboxReco
     if not records:
         return []
     rows = await work.fetch(
+        "WITH added AS ("
         "INSERT INTO outbox (id, tenant_id, causation_id, topic, key, type, headers, value)"
         " SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[],"
-        " $7::jsonb[], $8::bytea[]) ON CONFLICT (id) DO NOTHING RETURNING id",
+        " $7::jsonb[], $8::bytea[]) ON CONFLICT (id) DO NOTHING RETURNING id)"
+        " INSERT INTO outbox_unpublished (id) SELECT id FROM added RETURNING id",
         [record.id for record in records],
         [envelope.tenant_id for _, envelope in outgoing],
         [envelope.causation_id for _, envelope in outgoing],
@@ -72,8 +74,8 @@ async def caused_by(work: UnitOfWork, commands: Sequence[UUID], *, source: str) 
 async def unpublished(work: UnitOfWork, *, older_than_s: float, limit: int) -> list[OutboxRecord]:
     """What nobody published in time, oldest first."""
     rows = await work.fetch(
-        "SELECT id, topic, key, headers, value FROM outbox WHERE published_at IS NULL"
-        " AND created_at < now() - make_interval(secs => $1) ORDER BY xact_id, seq LIMIT $2",
+        "SELECT id, topic, key, headers, value FROM outbox_unpublished AS u JOIN outbox USING (id)"
+        " WHERE u.created_at < now() - make_interval(secs => $1) ORDER BY xact_id, seq LIMIT $2",
         older_than_s,
         limit,
     )
@@ -86,9 +88,19 @@ async def mark_published(work: UnitOfWork, ids: Sequence[UUID]) -> None:
     The commit is not waited for on disk: a mark that is lost in a crash means one more publish under the same id.
     """
     await work.execute(
-        "UPDATE outbox SET published_at = now() FROM set_config('synchronous_commit', 'off', true)"
-        " WHERE id = ANY($1::uuid[])",
+        "DELETE FROM outbox_unpublished USING set_config('synchronous_commit', 'off', true) WHERE id = ANY($1::uuid[])",
         list(ids),
+    )
+
+
+async def publish_again(work: UnitOfWork, ids: Sequence[UUID], *, after_s: float) -> None:
+    """Hands records to the relay once more, unless that was done less than `after_s` ago."""
+    await work.execute(
+        "WITH again AS (UPDATE outbox SET issued_again_at = now() WHERE id = ANY($1::uuid[])"
+        " AND coalesce(issued_again_at, created_at) < now() - make_interval(secs => $2) RETURNING id)"
+        " INSERT INTO outbox_unpublished (id) SELECT id FROM again ON CONFLICT DO NOTHING",
+        list(ids),
+        after_s,
     )
 
 

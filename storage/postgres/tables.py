@@ -202,11 +202,10 @@ class InboxRow(SQLModel, table=True):
 
 
 class OutboxRow(SQLModel, table=True):
-    """A record to publish, exactly as it will stand on its topic. Kept 31 days; `published_at` null = not yet."""
+    """A record exactly as it will stand on its topic. Kept 31 days."""
 
     __tablename__ = "outbox"
     __table_args__ = (
-        Index("outbox_unpublished", "created_at", postgresql_where=text("published_at IS NULL")),
         Index("outbox_age", "created_at", postgresql_using="brin"),
         Index("outbox_by_cause", "causation_id"),
         Index("outbox_feed", "tenant_id", "xact_id", "seq"),
@@ -222,7 +221,15 @@ class OutboxRow(SQLModel, table=True):
     headers: dict[str, str] = Field(sa_column=Column(JSONB, nullable=False))
     value: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     created_at: datetime = _created_at()
-    published_at: datetime | None = Field(default=None, sa_column=_at())
+    issued_again_at: datetime | None = Field(default=None, sa_column=_at())
+
+
+class UnpublishedRow(SQLModel, table=True):
+    """An outbox record that the broker is not known to have: apart, for a mark must not rewrite the wide row."""
+
+    __tablename__ = "outbox_unpublished"
+    id: UUID = Field(primary_key=True)
+    created_at: datetime = _created_at()
 
 
 class DocumentRow(SQLModel, table=True):

@@ -109,7 +109,7 @@ async def open_work(dsn: str) -> dict[str, int]:
         row = await connection.fetchrow(
             "SELECT (SELECT count(*) FROM completions WHERE finished_at IS NULL OR lease_owner IS NOT NULL"
             " OR status IN ('pending', 'in_progress', 'cancelling')) AS open_completions,"
-            " (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS unpublished"
+            " (SELECT count(*) FROM outbox_unpublished) AS unpublished"
         )
     finally:
         await connection.close()

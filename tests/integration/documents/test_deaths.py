@@ -264,7 +264,8 @@ async def test_a_batch_whose_command_was_lost_is_issued_again_and_at_last_given_
             document_id = await room.upload(b"one\ntwo")
         await room.heard.until(lambda: room.heard.of(document_id, PassagesEmbedded))
     async with room.database.transaction() as work:
-        await work.execute("UPDATE outbox SET published_at = now() - interval '1 hour'")
+        await work.execute("DELETE FROM outbox_unpublished")
+        await work.execute("UPDATE outbox SET created_at = now() - interval '1 hour'")
         await work.execute("UPDATE document_versions SET updated_at = now() - interval '6 minutes'")
     assert await settle_overdue(room.database, room.publisher) == 0
     async with room.database.transaction() as work:
