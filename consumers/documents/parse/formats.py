@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from pathlib import Path
 
 from consumers.documents.parse.document import ParsedDocument, ParseLimits
-from consumers.documents.parse.sniff import DOCX, HTML, MARKDOWN, PDF, sniff
+from consumers.documents.parse.sniff import DOCX, PDF, XLSX, sniff
+from consumers.documents.parse.sniff_text import CSV, HTML, MARKDOWN, TEXT
+
+_BINARY = {
+    PDF: ("pdf", "parse_pdf"),
+    DOCX: ("docx", "parse_docx"),
+    XLSX: ("xlsx", "parse_xlsx"),
+}
+_TEXTUAL = {
+    CSV: ("csv", "parse_csv_text"),
+    HTML: ("html", "parse_html"),
+    MARKDOWN: ("markdown", "parse_markdown"),
+    TEXT: ("text", "parse_text"),
+}
+"""(module, function) by media type."""
 
 
 def parse(path: Path, *, name: str, media_type: str | None, limits: ParseLimits) -> ParsedDocument:
     """The document in the file at `path`, in this process. Raises: ParseFailed; MemoryError."""
     found = sniff(path, name=name, media_type=media_type)
-    if found == PDF:
-        from consumers.documents.parse.pdf import parse_pdf
+    if found in _BINARY:
+        module, function = _BINARY[found]
+        return _loaded(module, function)(path, limits)
+    if found == CSV:
+        from consumers.documents.parse.csv import parse_csv
 
-        return parse_pdf(path, limits)
-    if found == DOCX:
-        from consumers.documents.parse.docx import parse_docx
-
-        return parse_docx(path, limits)
-    from consumers.documents.parse.text import decode, parse_text
+        return parse_csv(path, limits, media_type=media_type)
+    from consumers.documents.parse.text import decode
 
     text = decode(path, media_type=media_type, limits=limits, is_html=found == HTML)
-    if found == HTML:
-        from consumers.documents.parse.html import parse_html
+    return parse_text_of(found, text, limits)
 
-        return parse_html(text, limits)
-    if found == MARKDOWN:
-        from consumers.documents.parse.markdown import parse_markdown
 
-        return parse_markdown(text, limits)
-    return parse_text(text, limits)
+def parse_text_of(media_type: str, text: str, limits: ParseLimits) -> ParsedDocument:
+    """The document in a text whose type is known. Raises: ParseFailed; MemoryError."""
+    module, function = _TEXTUAL[media_type]
+    return _loaded(module, function)(text, limits)
+
+
+def _loaded(module: str, function: str) -> Callable[..., ParsedDocument]:
+    found: Callable[..., ParsedDocument] = getattr(
+        importlib.import_module(f"consumers.documents.parse.{module}"), function
+    )
+    return found

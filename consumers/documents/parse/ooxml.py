@@ -18,7 +18,8 @@ from consumers.documents.parse.document import ParseFailed
 _MAX_PART_BYTES = 200 * 1024 * 1024
 _MAX_SMALL_PART_BYTES = 16 * 1024 * 1024
 _MAX_BYTES = 512 * 1024 * 1024
-"""Unpacked parts of one package together."""
+"""Unpacked parts of one package together, those of XML."""
+_XML = (".xml", ".rels", ".vml")
 _TITLE = "{http://purl.org/dc/elements/1.1/}title"
 
 
@@ -38,7 +39,8 @@ class Package:
         self._archive = archive
         self._what = what
         self._names = frozenset(archive.namelist())
-        self._n_bytes_left = _MAX_BYTES
+        if sum(info.file_size for info in archive.infolist() if info.filename.endswith(_XML)) > _MAX_BYTES:
+            raise _too_large()
 
     def malformed(self) -> ParseFailed:
         """The failure of a document whose parts cannot be read."""
@@ -69,8 +71,7 @@ class Package:
     ) -> Iterator[tuple[str, Any]]:
         """Starts and ends of the elements of a part (of those with `tags`), as they are read."""
         info = self._archive.getinfo(name)
-        self._n_bytes_left -= info.file_size
-        if info.file_size > _MAX_PART_BYTES or self._n_bytes_left < 0:
+        if info.file_size > _MAX_PART_BYTES:
             raise _too_large()
         with self._archive.open(info) as file:
             found = etree.iterparse(
@@ -94,9 +95,6 @@ class Package:
         """The root of a part, None if there is no such part or it is not sensible."""
         if name not in self._names or self._archive.getinfo(name).file_size > _MAX_SMALL_PART_BYTES:
             return None
-        self._n_bytes_left -= self._archive.getinfo(name).file_size
-        if self._n_bytes_left < 0:
-            raise _too_large()
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
         try:
             root = etree.fromstring(self._archive.read(name), parser)
@@ -148,6 +146,11 @@ def _too_large() -> ParseFailed:
 def local_name(element: Any) -> str:
     """An element's tag without its namespace; "" for what is no element."""
     return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+
+
+def attribute(element: Any, name: str) -> str | None:
+    """An attribute by its local name: strict and transitional files have different namespaces."""
+    return next((text for key, text in element.attrib.items() if key.rpartition("}")[2] == name), None)
 
 
 def free(element: Any) -> None:

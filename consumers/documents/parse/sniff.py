@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 import zipfile
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from consumers.documents.parse.document import ParseFailed
+from consumers.documents.parse.sniff_text import TEXT, text_kind
 
 PDF = "application/pdf"
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
-HTML = "text/html"
-MARKDOWN = "text/markdown"
-TEXT = "text/plain"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
-SUPPORTED = "PDF, Word (.docx), HTML, Markdown and plain text"
+SUPPORTED = "PDF, Word (.docx), Excel (.xlsx), CSV, HTML, Markdown and plain text"
 
 _HEAD = 64 * 1024
 _MAX_ENTRIES = 20_000
@@ -24,25 +23,12 @@ _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _ZIP_PARTS = (
     ("word/", DOCX, ""),
     ("ppt/", "", "a PowerPoint presentation"),
-    ("xl/", "", "an Excel workbook"),
+    ("xl/", XLSX, ""),
     ("META-INF/container.xml", "", "an EPUB book"),
     ("content.xml", "", "an OpenDocument file"),
 )
-_HTML_START = re.compile(
-    rb"\s*(?:<!--.{0,4000}?-->\s*|<\?xml[^>]{0,200}\?>\s*)*<(?:!doctype\s+html|html|head|body)\b",
-    re.IGNORECASE | re.DOTALL,
-)
-_HTML_TAG = re.compile(rb"</?(?:p|div|table|ul|h[1-6]|span|a|br|body|article|section)\b[^>]*>", re.IGNORECASE)
 _MAIL_HEADER = re.compile(rb"(?:[A-Za-z][A-Za-z0-9-]{1,60}:[^\r\n]*(?:\r?\n[ \t]+[^\r\n]*)*\r?\n)+\r?\n")
 _MAIL_NAMES = (b"from:", b"subject:", b"date:", b"mime-version:", b"received:", b"message-id:", b"to:")
-_MARKDOWN_SUFFIXES = (".md", ".markdown", ".mdown", ".mkd")
-_MARKDOWN_SIGNS = (
-    re.compile(rb"^#{1,6} \S", re.MULTILINE),
-    re.compile(rb"^(?:```|~~~)", re.MULTILINE),
-    re.compile(rb"^\s*[-*] \S[^\n]*\n\s*[-*] \S", re.MULTILINE),
-    re.compile(rb"\[[^\]\n]+\]\((?:https?:|\.?/|#)[^)\n]*\)"),
-    re.compile(rb"^\|.*\|\s*\n\|[ :|-]+\|\s*$", re.MULTILINE),
-)
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
@@ -64,7 +50,9 @@ def sniff(path: Path, *, name: str, media_type: str | None) -> str:
         raise unsupported("a rich text (RTF) file")
     if not _looks_like_text(head):
         raise unsupported(_described(path))
-    return _text_kind(head, name, (media_type or "").partition(";")[0].strip().lower())
+    if _is_mail(head.replace(b"\x00", b"")):
+        raise unsupported("an e-mail message")
+    return text_kind(head, name, (media_type or "").partition(";")[0].strip().lower())
 
 
 def unsupported(what: str) -> ParseFailed:
@@ -118,25 +106,6 @@ def _described(path: Path) -> str:
         found = []
     known = [match for match in found if match.mime_type and match.confidence >= 0.4]
     return f"a file of type {known[0].mime_type}" if known else "a binary file of a type that is not known"
-
-
-def _text_kind(head: bytes, name: str, declared: str) -> str:
-    plain = head.replace(b"\x00", b"")  # UTF-16 reads as ASCII then
-    suffix = PurePath(name).suffix.lower()
-    if _HTML_START.match(plain.lstrip(b"\xef\xbb\xbf\xff\xfe")):
-        return HTML
-    if (declared in (HTML, "application/xhtml+xml") or suffix in (".html", ".htm", ".xhtml")) and _HTML_TAG.search(
-        plain
-    ):
-        return HTML
-    if _is_mail(plain):
-        raise unsupported("an e-mail message")
-    if declared == MARKDOWN or suffix in _MARKDOWN_SUFFIXES:
-        return MARKDOWN
-    says_nothing = declared in ("", TEXT, "application/octet-stream") and suffix == ""
-    if says_nothing and sum(bool(sign.search(plain)) for sign in _MARKDOWN_SIGNS) >= 2:
-        return MARKDOWN
-    return TEXT
 
 
 def _is_mail(head: bytes) -> bool:

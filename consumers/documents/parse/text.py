@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import codecs
+import io
 import re
 from pathlib import Path
+from typing import BinaryIO
 
 from consumers.documents.parse.building import TextBuilder
 from consumers.documents.parse.document import BlockKind, ParsedDocument, ParseFailed, ParseLimits
 
 _BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{2,40})", re.IGNORECASE)
 _META_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{2,40})", re.IGNORECASE)
@@ -33,31 +35,54 @@ _BYTES_A_CHARACTER = 4
 
 
 def decode(path: Path, *, media_type: str | None, limits: ParseLimits | None = None, is_html: bool = False) -> str:
-    """The text of the file: by byte order mark, as UTF-8, as declared, else by what its bytes look like.
+    """The text of the file, see `encoding_of`. What cannot be decoded is U+FFFD. Raises: ParseFailed."""
+    encoding = encoding_of(path, media_type=media_type, limits=limits, is_html=is_html)
+    return path.read_bytes().decode(encoding, "replace").replace("\x00", "")
 
-    What cannot be decoded is U+FFFD. Raises: ParseFailed `too_large_text` before a large file is read.
+
+def decode_bytes(data: bytes, *, media_type: str | None, is_html: bool = False) -> str:
+    """The same for bytes that are in memory."""
+    encoding = _encoding_of(io.BytesIO(data), media_type, is_html=is_html)
+    return data.decode(encoding, "replace").replace("\x00", "")
+
+
+def encoding_of(path: Path, *, media_type: str | None, limits: ParseLimits | None = None, is_html: bool = False) -> str:
+    """The file's encoding: by byte order mark, UTF-8, as declared, else by what its bytes look like.
+
+    Raises: ParseFailed `too_large_text` before a large file is read.
     """
     most = (limits or ParseLimits()).max_characters
     if path.stat().st_size > most * _BYTES_A_CHARACTER:
         raise ParseFailed("too_large_text", f"The document holds more than {most:,} characters of text; split it.")
-    data = path.read_bytes()
+    with path.open("rb") as file:
+        return _encoding_of(file, media_type, is_html=is_html)
+
+
+def _encoding_of(file: BinaryIO, media_type: str | None, *, is_html: bool) -> str:
+    head = file.read(_SAMPLE)
     for mark, encoding in _BOMS:
-        if data.startswith(mark):
-            return data[len(mark) :].decode(encoding, "replace")
-    return _without_mark(data, media_type, is_html=is_html)
-
-
-def _without_mark(data: bytes, media_type: str | None, *, is_html: bool) -> str:
-    wide = _utf16_order(data)
+        if head.startswith(mark):
+            return encoding
+    wide = _utf16_order(head)
     if wide:
-        return data.decode(wide, "replace")
-    data = data.replace(b"\x00", b"")
-    for encoding in ("utf-8", *_declared(data, media_type, is_html=is_html)):
-        try:
-            return data.decode(encoding)
-        except (UnicodeDecodeError, LookupError):
-            continue
-    return data.decode(_guessed(data), "replace")
+        return wide
+    for encoding in ("utf-8", *_declared(head, media_type, is_html=is_html)):
+        if _decodes(file, encoding):
+            return encoding
+    return _guessed(head.replace(b"\x00", b""))
+
+
+def _decodes(file: BinaryIO, encoding: str) -> bool:
+    file.seek(0)
+    try:
+        b"    ".decode(encoding)  # a LookupError for codecs that give bytes
+        decoder = codecs.getincrementaldecoder(encoding)()
+        while piece := file.read(1 << 20):
+            decoder.decode(piece)
+        decoder.decode(b"", final=True)
+    except (UnicodeError, LookupError):
+        return False
+    return True
 
 
 def _utf16_order(data: bytes) -> str | None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from consumers.documents.parse.document import ParseFailed
-from consumers.documents.parse.sniff import DOCX, HTML, MARKDOWN, PDF, TEXT, sniff
+from consumers.documents.parse.sniff import DOCX, PDF, XLSX, sniff
+from consumers.documents.parse.sniff_text import CSV, HTML, MARKDOWN, TEXT
 from tests.conftest import Samples
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00" + bytes(range(256))
@@ -78,7 +79,6 @@ def test_types(tmp_path: Path, data: bytes, name: str, media_type: str | None, e
         (MAIL, "e-mail"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\x00" * 600, "old Office"),
         (archive("[Content_Types].xml", "ppt/presentation.xml"), "PowerPoint"),
-        (archive("[Content_Types].xml", "xl/workbook.xml"), "Excel"),
         (archive("mimetype", "META-INF/container.xml"), "EPUB"),
         (archive("mimetype", "content.xml"), "OpenDocument"),
         (archive("a.txt", "word/b.txt"), "ZIP"),
@@ -115,9 +115,9 @@ def test_an_archive_cut_short_is_damaged(tmp_path: Path) -> None:
         ("paper.docx", DOCX),
         ("wikipedia-saved.html", HTML),
         ("readme.md", MARKDOWN),
-        ("shift-jis.csv", TEXT),
+        ("shift-jis.csv", CSV),
         ("slides.pptx", "unsupported_type"),
-        ("sheet.xlsx", "unsupported_type"),
+        ("sheet.xlsx", XLSX),
         ("book.epub", "unsupported_type"),
         ("attachment.eml", "unsupported_type"),
         ("docx-truncated.docx", "malformed_file"),

@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.documents.parse.document import ParseFailed, ParseLimits
-from consumers.documents.parse.formats import parse
 from consumers.documents.parse.text import decode, parse_text
-from tests.conftest import Samples
 from tests.unit.consumers.documents.parse.well_formed import assert_well_formed
 
 LANGUAGES = {
@@ -123,9 +121,3 @@ def test_any_text_is_well_formed_or_empty(text: str) -> None:
     except ParseFailed:
         return
     assert_well_formed(document)
-
-
-def test_the_shift_jis_sample(samples: Samples) -> None:
-    document = parse(samples.path("shift-jis.csv"), name="shift-jis.csv", media_type="text/csv", limits=ParseLimits())
-    assert document.text == "名前,年齢,住所\n佐藤太郎,30,東京\n三木英子,25,大阪\n髙橋淳,35,名古屋"
-    assert document.blocks[0].kind == "table"
