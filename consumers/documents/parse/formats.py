@@ -7,17 +7,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 from consumers.documents.parse.document import ParsedDocument, ParseLimits
-from consumers.documents.parse.sniff import DOCX, PDF, XLSX, sniff
-from consumers.documents.parse.sniff_text import CSV, HTML, MARKDOWN, TEXT
+from consumers.documents.parse.sniff import DOCX, EML, EPUB, PDF, PPTX, XLSX, sniff
+from consumers.documents.parse.sniff_text import CODE, CSV, HTML, IPYNB, JSON, MARKDOWN, TEXT, XML
 
 _BINARY = {
     PDF: ("pdf", "parse_pdf"),
     DOCX: ("docx", "parse_docx"),
     XLSX: ("xlsx", "parse_xlsx"),
+    PPTX: ("pptx", "parse_pptx"),
+    EPUB: ("epub", "parse_epub"),
+    EML: ("eml", "parse_eml"),
 }
 _TEXTUAL = {
     CSV: ("csv", "parse_csv_text"),
     HTML: ("html", "parse_html"),
+    XML: ("xml", "parse_xml"),
+    JSON: ("json", "parse_json"),
+    IPYNB: ("ipynb", "parse_ipynb"),
+    CODE: ("code", "parse_code"),
     MARKDOWN: ("markdown", "parse_markdown"),
     TEXT: ("text", "parse_text"),
 }
@@ -36,7 +43,7 @@ def parse(path: Path, *, name: str, media_type: str | None, limits: ParseLimits)
         return parse_csv(path, limits, media_type=media_type)
     from consumers.documents.parse.text import decode
 
-    text = decode(path, media_type=media_type, limits=limits, is_html=found == HTML)
+    text = decode(path, media_type=media_type, limits=limits, is_html=found in (HTML, XML))
     return parse_text_of(found, text, limits)
 
 

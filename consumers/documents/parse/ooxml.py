@@ -92,9 +92,11 @@ class Package:
                 yield event, element
 
     def small_part(self, name: str) -> Any | None:
-        """The root of a part, None if there is no such part or it is not sensible."""
-        if name not in self._names or self._archive.getinfo(name).file_size > _MAX_SMALL_PART_BYTES:
+        """The root of a part, None if there is no such part or it is not sensible. Raises: ParseFailed."""
+        if name not in self._names:
             return None
+        if self._archive.getinfo(name).file_size > _MAX_SMALL_PART_BYTES:
+            raise _too_large()
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
         try:
             root = etree.fromstring(self._archive.read(name), parser)

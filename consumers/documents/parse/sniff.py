@@ -12,8 +12,14 @@ from consumers.documents.parse.sniff_text import TEXT, text_kind
 PDF = "application/pdf"
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+EPUB = "application/epub+zip"
+EML = "message/rfc822"
 
-SUPPORTED = "PDF, Word (.docx), Excel (.xlsx), CSV, HTML, Markdown and plain text"
+SUPPORTED = (
+    "PDF, Word (.docx), Excel (.xlsx), PowerPoint (.pptx), CSV, EPUB, e-mail (.eml), HTML, XML, JSON, notebooks,"
+    " Markdown, source code and plain text"
+)
 
 _HEAD = 64 * 1024
 _MAX_ENTRIES = 20_000
@@ -22,9 +28,9 @@ _ENCRYPTED_STREAM = "EncryptedPackage".encode("utf-16-le")
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _ZIP_PARTS = (
     ("word/", DOCX, ""),
-    ("ppt/", "", "a PowerPoint presentation"),
+    ("ppt/", PPTX, ""),
     ("xl/", XLSX, ""),
-    ("META-INF/container.xml", "", "an EPUB book"),
+    ("META-INF/container.xml", EPUB, ""),
     ("content.xml", "", "an OpenDocument file"),
 )
 _MAIL_HEADER = re.compile(rb"(?:[A-Za-z][A-Za-z0-9-]{1,60}:[^\r\n]*(?:\r?\n[ \t]+[^\r\n]*)*\r?\n)+\r?\n")
@@ -48,10 +54,10 @@ def sniff(path: Path, *, name: str, media_type: str | None) -> str:
         raise _ole2(path)
     if head.startswith(b"{\\rtf"):
         raise unsupported("a rich text (RTF) file")
-    if not _looks_like_text(head):
+    if not looks_like_text(head):
         raise unsupported(_described(path))
     if _is_mail(head.replace(b"\x00", b"")):
-        raise unsupported("an e-mail message")
+        return EML
     return text_kind(head, name, (media_type or "").partition(";")[0].strip().lower())
 
 
@@ -83,7 +89,8 @@ def _ole2(path: Path) -> ParseFailed:
     return unsupported("an old Office file (.doc, .xls, .ppt) or Outlook message")
 
 
-def _looks_like_text(head: bytes) -> bool:
+def looks_like_text(head: bytes) -> bool:
+    """Whether the first bytes of a file are text in some encoding."""
     if head.startswith(_BOMS) or _utf16_without_bom(head):
         return True
     n_controls = sum(head.count(bytes([code])) for code in (*range(0x01, 0x08), *range(0x0E, 0x1B), 0x7F))

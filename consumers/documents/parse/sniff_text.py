@@ -11,6 +11,10 @@ HTML = "text/html"
 MARKDOWN = "text/markdown"
 TEXT = "text/plain"
 CSV = "text/csv"
+XML = "application/xml"
+JSON = "application/json"
+IPYNB = "application/x-ipynb+json"
+CODE = "text/x-source-code"
 
 _HTML_START = re.compile(
     rb"\s*(?:<!--.{0,4000}?-->\s*|<\?xml[^>]{0,200}\?>\s*)*<(?:!doctype\s+html|html|head|body)\b",
@@ -25,6 +29,20 @@ _MARKDOWN_SIGNS = (
     re.compile(rb"\[[^\]\n]+\]\((?:https?:|\.?/|#)[^)\n]*\)"),
     re.compile(rb"^\|.*\|\s*\n\|[ :|-]+\|\s*$", re.MULTILINE),
 )
+_XML_START = re.compile(rb"\s*(?:<\?xml\s[^>]{0,200}\?>|<(?:rss|feed|rdf:RDF)\b)")
+_JSON_START = re.compile(
+    rb'\s*(?:\{\s*(?:"(?:[^"\\]|\\.)*"\s*:|\}\s*$)|\[\s*(?:[\[{"]|\]\s*$|(?:-?\d[\d.eE+-]*|true|false|null)\s*,))',
+    re.DOTALL,
+)
+_NOTEBOOK = (b'"cells"', b'"nbformat"')
+_CODE_NAME = re.compile(
+    r"(?:.*\.(?:pyi?|[mc]?jsx?|tsx?|java|kts?|scala|groovy|c|h|cc|cpp|cxx|hpp|cs|fs|go|rs|swift|mm?|rb|php|p[lm]|lua|r|jl"
+    r"|(?:ba|z)?sh|ps1|bat|sql|hs|ml|exs?|erl|clj|lisp|el|dart|zig|nim|vhdl?|asm|s|f90|pas|vb|proto|thrift|graphql|tf"
+    r"|cmake|mk|gradle|s?css|less|vue|svelte|toml|ini|cfg|ya?ml|properties)"
+    r"|makefile|dockerfile|gemfile|rakefile|jenkinsfile|cmakelists\.txt)",
+    re.IGNORECASE,
+)
+_SHEBANG = re.compile(rb"#!\s*/\S*(?:bin|env)")
 _MARKS = b"\xef\xbb\xbf\xff\xfe"
 _SAYS_NOTHING = ("", TEXT, "application/octet-stream")
 
@@ -39,8 +57,14 @@ def text_kind(head: bytes, name: str, declared: str) -> str:
         plain
     ):
         return HTML
+    if _XML_START.match(plain):
+        return XML
     if declared == MARKDOWN or suffix in _MARKDOWN_SUFFIXES:
         return MARKDOWN
+    if _SHEBANG.match(plain) or _CODE_NAME.fullmatch(PurePath(name).name):
+        return CODE
+    if _JSON_START.match(plain):
+        return IPYNB if suffix == ".ipynb" or all(sign in plain for sign in _NOTEBOOK) else JSON
     if _is_separated(plain.decode("latin-1"), suffix, declared):
         return CSV
     says_nothing = declared in _SAYS_NOTHING and suffix == ""
