@@ -7,6 +7,7 @@ import email.policy
 from collections.abc import Iterator
 from email.errors import MessageError
 from email.message import EmailMessage
+from itertools import islice
 from pathlib import Path
 
 from consumers.documents.parse.building import TextBuilder
@@ -18,11 +19,17 @@ from consumers.documents.parse.text import decode_bytes
 
 _NAMED = ("From", "To", "Cc", "Date")
 _MAX_BYTES = 96 * 1024 * 1024
-_MAX_ATTACHMENTS = 1_000
+_MAX_PARTS = 1_000
+_MAX_ATTACHMENT = 24 * 1024 * 1024
+"""Characters of an attachment as it is sent; a larger one is only named."""
 _MAX_DEPTH = 5
 """Messages attached to messages that are read; deeper ones are only named."""
 _LEAST_SHARE = 0.2
-"""A plain text with less than this share of the HTML's characters only says that there is HTML."""
+_MAX_NOTICE = 200
+"""A plain text of fewer characters, and of less than this share of the HTML's, only says that there is HTML."""
+_MESSAGE = "message/rfc822"
+_BINARY = ("image", "audio", "video", "font")
+_HEAD = 64 * 1024
 
 
 def parse_eml(path: Path, limits: ParseLimits) -> ParsedDocument:
@@ -50,12 +57,14 @@ def _add_message(message: EmailMessage, builder: TextBuilder, limits: ParseLimit
     builder.add("heading", _header(message, "Subject"), level=depth)
     headers = ((name, _header(message, name)) for name in _NAMED)
     builder.add("paragraph", "\n".join(f"{name}: {text}" for name, text in headers if text))
-    body = _body(message)
-    if body is not None:
-        _add_text(body, builder, limits, depth=depth)
-    for number, part in enumerate(_leaves(message)):
-        if part is not body and not _is_alternative(part, body) and number < _MAX_ATTACHMENTS:
+    parts = _parts(message)
+    for part in islice(parts, _MAX_PARTS):
+        if _is_text(part) and not part.get_filename():
+            _add_text(part, builder, limits, depth=depth)
+        elif not _is_picture_of_page(part):
             _add_attachment(part, builder, limits, depth=depth + 1)
+    if next(parts, None) is not None:
+        builder.add("paragraph", f"Not read: what follows the first {_MAX_PARTS:,} parts.")
 
 
 def _header(message: EmailMessage, name: str) -> str:
@@ -67,34 +76,42 @@ def _header(message: EmailMessage, name: str) -> str:
         return str(raw).strip()
 
 
-def _leaves(message: EmailMessage) -> Iterator[EmailMessage]:
-    """The parts that are not made of parts; an attached message is one."""
-    if message.get_content_type() == "message/rfc822" or not message.is_multipart():
+def _parts(message: EmailMessage) -> Iterator[EmailMessage]:
+    """The parts that are not made of parts, of alternative texts only one; an attached message is one part."""
+    if message.get_content_type() == _MESSAGE or not message.is_multipart():
         yield message
         return
-    for part in message.get_payload():
-        if isinstance(part, EmailMessage):
-            yield from _leaves(part)
+    children = _children(message)
+    shown = _shown(children) if message.get_content_type() == "multipart/alternative" else None
+    for child in children:
+        for part in _parts(child):
+            if shown is None or child is shown or not _is_text(part):
+                yield part
 
 
-def _body(message: EmailMessage) -> EmailMessage | None:
-    texts = [part for part in _leaves(message) if not part.is_attachment()]
-    plain = next((part for part in texts if part.get_content_type() == TEXT), None)
-    page = next((part for part in texts if part.get_content_type() == HTML), None)
+def _children(message: EmailMessage) -> list[EmailMessage]:
+    payload = message.get_payload()
+    return [part for part in payload if isinstance(part, EmailMessage)] if isinstance(payload, list) else []
+
+
+def _shown(alternatives: list[EmailMessage]) -> EmailMessage | None:
+    """The plain text, unless there is none or it only says that there is HTML."""
+    plain = next((part for part in alternatives if part.get_content_type() == TEXT), None)
+    pages = ((part, page) for part in alternatives for page in part.walk())
+    rich, page = next(((part, page) for part, page in pages if page.get_content_type() == HTML), (None, None))
     if plain is None or page is None:
-        return plain or page
-    n_plain, n_page = len(_text_of(plain).strip()), len(_text_of(page).strip())
-    return page if n_plain < _LEAST_SHARE * n_page and "<" not in _text_of(plain)[:200] and n_plain < 200 else plain
+        return plain or rich or next(iter(alternatives), None)
+    n_plain = len(_text_of(plain).strip())
+    return rich if n_plain < min(_MAX_NOTICE, _LEAST_SHARE * len(_text_of(page))) else plain
 
 
-def _is_alternative(part: EmailMessage, body: EmailMessage | None) -> bool:
-    """Whether a part says again what the body says."""
-    return (
-        body is not None
-        and not part.is_attachment()
-        and part.get_content_type() in (TEXT, HTML)
-        and part.get_content_type() != body.get_content_type()
-    )
+def _is_text(part: EmailMessage) -> bool:
+    """Whether it is text to be shown with the message."""
+    return part.get_content_maintype() == "text" and not part.is_attachment()
+
+
+def _is_picture_of_page(part: EmailMessage) -> bool:
+    return part.get_content_maintype() == "image" and "Content-ID" in part and not part.is_attachment()
 
 
 def _text_of(part: EmailMessage) -> str:
@@ -106,32 +123,36 @@ def _text_of(part: EmailMessage) -> str:
 
 
 def _add_text(part: EmailMessage, builder: TextBuilder, limits: ParseLimits, *, depth: int) -> None:
+    """The text with its structure; what cannot be read says so, and costs the message nothing else."""
     from consumers.documents.parse.formats import parse_text_of
 
     text = _text_of(part)
-    name = part.get_filename() or ""
-    kind = (
-        TEXT
-        if part.get_content_type() == TEXT and not name
-        else text_kind(text[:65536].encode("utf-8", "replace"), name, part.get_content_type())
-    )
-    if kind == HTML:
-        add_page(text, builder)
-    elif text.strip():
-        builder.add_document(parse_text_of(kind, text, limits), deeper=depth)
+    if not text.strip():
+        return
+    name, declared = part.get_filename() or "", part.get_content_type()
+    kind = text_kind(text[:_HEAD].encode("utf-8", "replace"), name, declared) if name or declared != TEXT else TEXT
+    try:
+        if kind == HTML:
+            add_page(text, builder)
+        else:
+            builder.add_document(parse_text_of(kind, text, limits), deeper=depth)
+    except ParseFailed as failed:
+        if failed.code == "too_large_text":
+            raise
+        builder.add("paragraph", f"Not read: {failed.message}")
 
 
 def _add_attachment(part: EmailMessage, builder: TextBuilder, limits: ParseLimits, *, depth: int) -> None:
-    kind = part.get_content_type()
-    attached = part.get_payload()
-    if kind == "message/rfc822" and isinstance(attached, list) and attached and isinstance(attached[0], EmailMessage):
-        builder.add("heading", f"Attached message: {part.get_filename() or ''}".strip(" :"), level=depth)
+    kind, name = part.get_content_type(), part.get_filename() or ""
+    if kind == _MESSAGE and (attached := _children(part)):
+        builder.add("heading", f"Attached message: {name}".strip(" :"), level=depth)
         if depth <= _MAX_DEPTH:
             _add_message(attached[0], builder, limits, depth=depth + 1)
         return
+    builder.add("heading", f"Attachment: {name or 'without a name'} ({kind})", level=depth)
+    payload = part.get_payload()
+    if not isinstance(payload, str) or len(payload) > _MAX_ATTACHMENT or part.get_content_maintype() in _BINARY:
+        return
     data = part.get_payload(decode=True)
-    size = len(data) if isinstance(data, bytes) else 0
-    name = part.get_filename() or ""
-    builder.add("heading", f"Attachment: {name or 'without a name'} ({kind}, {size:,} bytes)", level=depth)
-    if isinstance(data, bytes) and data.strip() and looks_like_text(data[:65536]) and not data.startswith(b"%PDF-"):
+    if isinstance(data, bytes) and data.strip() and looks_like_text(data[:_HEAD]) and not data.startswith(b"%PDF-"):
         _add_text(part, builder, limits, depth=depth)

@@ -123,6 +123,8 @@ def damage_reported(what: str) -> Iterator[None]:
     try:
         yield
     except etree.XMLSyntaxError as error:
+        if error.code == etree.ErrorTypes.ERR_NO_MEMORY:
+            raise MemoryError from error
         # libxml2 refuses elements deeper than 256 (damage, or an attack) and texts of more than 10 MB.
         is_text = error.code == etree.ErrorTypes.ERR_RESOURCE_LIMIT and "depth" not in str(error)
         raise (_too_large() if is_text else malformed(what)) from error

@@ -31,6 +31,8 @@ _IN_USE = [
 
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
 _LIST_ITEM = re.compile(r"[ \t]*(?:[-*•·‣◦]|\d{1,3}[.)])[ \t]+\S")
+_LOGGED = re.compile(r"[\[<(]?\d{2,4}[-/.]\d{2}[-/.]\d{2,4}[T ]\d\d:\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d ")
+"""The time at which a line of a log begins."""
 _LOOKED_AT = 5
 """Lines of a paragraph that tell a list or a table."""
 _BYTES_A_CHARACTER = 4
@@ -120,12 +122,14 @@ def _is_utf8_with_flaws(data: bytes) -> bool:
 def _kind(lines: list[str]) -> BlockKind:
     if len(lines) > 1 and all(_LIST_ITEM.match(line) for line in lines[:2]):
         return "list"
+    if len(lines) > 1 and all(_LOGGED.match(line) for line in lines[:2]):
+        return "code"  # lines stay whole
     is_table = any(len({line.count(mark) for line in lines}) == 1 and mark in lines[0] for mark in "\t,;|")
     return "table" if len(lines) > 2 and is_table else "paragraph"
 
 
 def parse_text(text: str, limits: ParseLimits) -> ParsedDocument:
-    """Blocks are paragraphs, between blank lines, also lists and tables of separated values. Raises: ParseFailed."""
+    """Blocks are paragraphs, between blank lines, also lists, logs and tables of separated values. Raises: ParseFailed."""
     builder = TextBuilder(max_characters=limits.max_characters)
     for paragraph in _PARAGRAPH.split(text.replace("\r\n", "\n").replace("\r", "\n")):
         builder.add(_kind(paragraph.strip().split("\n", _LOOKED_AT)[:_LOOKED_AT]), paragraph)

@@ -121,3 +121,9 @@ def test_any_text_is_well_formed_or_empty(text: str) -> None:
     except ParseFailed:
         return
     assert_well_formed(document)
+
+
+def test_lines_of_a_log_stay_whole() -> None:
+    log = "2024-01-02T10:00:00Z INFO one. Two\n2024-01-02T10:00:01Z WARN three\n  at stack\n"
+    found = parse_text(f"{log}\nNov  2 10:00:00 host a\nNov 12 10:00:00 host b", ParseLimits())
+    assert [block.kind for block in found.blocks] == ["code", "code"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -188,6 +189,11 @@ async def test_one_shared_text_in_a_million_cells(tmp_path: Path) -> None:
     texts = f"<sst><si><t>{'word ' * 2000}</t></si></sst>"
     cells = b'<row><c t="s"><v>0</v></c></row>' * 10_000
     assert await failed(workbook(tmp_path, [cells] * 20, texts=texts)) == "too_large_text"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system has no limit on memory")
+async def test_a_row_of_two_million_cells(tmp_path: Path) -> None:
+    assert await failed(workbook(tmp_path, [b"<row>", *[b"<c><v>1</v></c>" * 100_000] * 20])) == "out_of_memory"
 
 
 async def test_billion_laughs_and_external_entities(tmp_path: Path) -> None:
