@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from consumers.documents.parse.building import TextBuilder
-from consumers.documents.parse.document import ParsedDocument, ParseLimits
+from consumers.documents.parse.document import ParsedDocument, ParseLimits, Source
 from consumers.documents.parse.docx_blocks import Body
 from consumers.documents.parse.docx_styles import Styles
 from consumers.documents.parse.ooxml import opened
@@ -15,13 +13,13 @@ _AFTER_THE_BODY = ("footnotes", "endnotes", "comments", "header", "footer")
 _MAX_PARTS = 64
 
 
-def parse_docx(path: Path, limits: ParseLimits) -> ParsedDocument:
+def parse_docx(source: Source, limits: ParseLimits) -> ParsedDocument:
     """The body, then notes, comments, headers and footers; a table's rows are lines, its cells parted by " | ".
 
     Text boxes stand before the paragraph they hang on. Parts are read as streams: memory does not grow with them.
     Raises: ParseFailed.
     """
-    with opened(path, "Word document") as package:
+    with opened(source, "Word document") as package:
         builder = TextBuilder(max_characters=limits.max_characters)
         main = package.main_part("word/document.xml")
         related = package.relationships(main)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import email
 import email.policy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from email.errors import MessageError
 from email.message import EmailMessage
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 
 from consumers.documents.parse.building import TextBuilder
 from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
 from consumers.documents.parse.html import add_page
-from consumers.documents.parse.sniff import EML, looks_like_text
+from consumers.documents.parse.sniff import EML, looks_like_text, packed_kind
 from consumers.documents.parse.sniff_text import HTML, TEXT, text_kind
 from consumers.documents.parse.text import decode_bytes
 
@@ -35,7 +37,7 @@ _HEAD = 64 * 1024
 def parse_eml(path: Path, limits: ParseLimits) -> ParsedDocument:
     """The subject is the heading; of alternatives the plain text is read, else the HTML, never both.
 
-    Attachments are named, and read where they are text or messages. Raises: ParseFailed.
+    Attachments are named, and read where there is a parser for them. Raises: ParseFailed.
     """
     if path.stat().st_size > _MAX_BYTES:
         raise ParseFailed(
@@ -123,7 +125,6 @@ def _text_of(part: EmailMessage) -> str:
 
 
 def _add_text(part: EmailMessage, builder: TextBuilder, limits: ParseLimits, *, depth: int) -> None:
-    """The text with its structure; what cannot be read says so, and costs the message nothing else."""
     from consumers.documents.parse.formats import parse_text_of
 
     text = _text_of(part)
@@ -131,11 +132,18 @@ def _add_text(part: EmailMessage, builder: TextBuilder, limits: ParseLimits, *, 
         return
     name, declared = part.get_filename() or "", part.get_content_type()
     kind = text_kind(text[:_HEAD].encode("utf-8", "replace"), name, declared) if name or declared != TEXT else TEXT
-    try:
+    with _failure_told(builder):
         if kind == HTML:
             add_page(text, builder)
         else:
             builder.add_document(parse_text_of(kind, text, limits), deeper=depth)
+
+
+@contextmanager
+def _failure_told(builder: TextBuilder) -> Iterator[None]:
+    """A part that cannot be read says so, and costs the message nothing else."""
+    try:
+        yield
     except ParseFailed as failed:
         if failed.code == "too_large_text":
             raise
@@ -143,6 +151,8 @@ def _add_text(part: EmailMessage, builder: TextBuilder, limits: ParseLimits, *, 
 
 
 def _add_attachment(part: EmailMessage, builder: TextBuilder, limits: ParseLimits, *, depth: int) -> None:
+    from consumers.documents.parse.formats import parse_packed
+
     kind, name = part.get_content_type(), part.get_filename() or ""
     if kind == _MESSAGE and (attached := _children(part)):
         builder.add("heading", f"Attached message: {name}".strip(" :"), level=depth)
@@ -154,5 +164,11 @@ def _add_attachment(part: EmailMessage, builder: TextBuilder, limits: ParseLimit
     if not isinstance(payload, str) or len(payload) > _MAX_ATTACHMENT or part.get_content_maintype() in _BINARY:
         return
     data = part.get_payload(decode=True)
-    if isinstance(data, bytes) and data.strip() and looks_like_text(data[:_HEAD]) and not data.startswith(b"%PDF-"):
-        _add_text(part, builder, limits, depth=depth)
+    if not isinstance(data, bytes):
+        return
+    with _failure_told(builder):
+        packed = packed_kind(BytesIO(data), data[:_HEAD])
+        if packed is not None:
+            builder.add_document(parse_packed(packed, BytesIO(data), limits), deeper=depth)
+        elif looks_like_text(data[:_HEAD]):
+            _add_text(part, builder, limits, depth=depth)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import posixpath
-import re
 import zipfile
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from lxml import etree
 
 from consumers.documents.parse.building import TextBuilder
-from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
+from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits, Source
 from consumers.documents.parse.html import add_page
 from consumers.documents.parse.ooxml import damage_reported, malformed
 from consumers.documents.parse.sniff import EPUB
@@ -25,13 +23,11 @@ _MAX_CHAPTERS = 20_000
 _CHAPTERS = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml", "text/x-oeb1-document")
 _CONTAINER = "META-INF/container.xml"
 _ENCRYPTION = "META-INF/encryption.xml"
-_CLOSED_ITSELF = re.compile(r"<(title|script|style|a|p|div|span|td|th|li|i|b|em|iframe)\b([^<>]*?)/>")
-"""XHTML may write an element without content so; HTML takes it for a start."""
 
 
-def parse_epub(path: Path, limits: ParseLimits) -> ParsedDocument:
+def parse_epub(source: Source, limits: ParseLimits) -> ParsedDocument:
     """Chapters by the spine, with their headings; the table of contents is left out. Raises: ParseFailed."""
-    with damage_reported(_WHAT), zipfile.ZipFile(path) as archive:
+    with damage_reported(_WHAT), zipfile.ZipFile(source) as archive:
         root_file, package = _package(archive)
         builder = TextBuilder(max_characters=limits.max_characters)
         locked = _locked(archive)
@@ -43,7 +39,7 @@ def parse_epub(path: Path, limits: ParseLimits) -> ParsedDocument:
             if archive.getinfo(name).file_size > _MAX_CHAPTER_BYTES or n_bytes > _MAX_BYTES:
                 raise ParseFailed("too_large_text", "The book unpacks to far more text than can be read; split it.")
             text = decode_bytes(archive.read(name), media_type=None, is_html=True)
-            add_page(_CLOSED_ITSELF.sub(r"<\1\2></\1>", text), builder)
+            add_page(text, builder)
         if builder.is_empty:
             raise ParseFailed("empty_document", "The book holds no text.")
         return builder.finish(EPUB, title=package.findtext("{*}metadata/{http://purl.org/dc/elements/1.1/}title"))

@@ -6,17 +6,16 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
-from consumers.documents.parse.document import ParsedDocument, ParseLimits
+from consumers.documents.parse.document import ParsedDocument, ParseLimits, Source
 from consumers.documents.parse.sniff import DOCX, EML, EPUB, PDF, PPTX, XLSX, sniff
 from consumers.documents.parse.sniff_text import CODE, CSV, HTML, IPYNB, JSON, MARKDOWN, TEXT, XML
 
-_BINARY = {
+_PACKED = {
     PDF: ("pdf", "parse_pdf"),
     DOCX: ("docx", "parse_docx"),
     XLSX: ("xlsx", "parse_xlsx"),
     PPTX: ("pptx", "parse_pptx"),
     EPUB: ("epub", "parse_epub"),
-    EML: ("eml", "parse_eml"),
 }
 _TEXTUAL = {
     CSV: ("csv", "parse_csv_text"),
@@ -34,9 +33,12 @@ _TEXTUAL = {
 def parse(path: Path, *, name: str, media_type: str | None, limits: ParseLimits) -> ParsedDocument:
     """The document in the file at `path`, in this process. Raises: ParseFailed; MemoryError."""
     found = sniff(path, name=name, media_type=media_type)
-    if found in _BINARY:
-        module, function = _BINARY[found]
-        return _loaded(module, function)(path, limits)
+    if found in _PACKED:
+        return parse_packed(found, path, limits)
+    if found == EML:
+        from consumers.documents.parse.eml import parse_eml
+
+        return parse_eml(path, limits)
     if found == CSV:
         from consumers.documents.parse.csv import parse_csv
 
@@ -45,6 +47,12 @@ def parse(path: Path, *, name: str, media_type: str | None, limits: ParseLimits)
 
     text = decode(path, media_type=media_type, limits=limits, is_html=found in (HTML, XML))
     return parse_text_of(found, text, limits)
+
+
+def parse_packed(media_type: str, source: Source, limits: ParseLimits) -> ParsedDocument:
+    """The document in a file that is no text, whose type is known. Raises: ParseFailed; MemoryError."""
+    module, function = _PACKED[media_type]
+    return _loaded(module, function)(source, limits)
 
 
 def parse_text_of(media_type: str, text: str, limits: ParseLimits) -> ParsedDocument:

@@ -8,12 +8,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lxml import etree
 
-from consumers.documents.parse.document import ParseFailed
+from consumers.documents.parse.document import ParseFailed, Source
 
 _MAX_PART_BYTES = 200 * 1024 * 1024
 _MAX_SMALL_PART_BYTES = 16 * 1024 * 1024
@@ -111,9 +110,9 @@ class Package:
 
 
 @contextmanager
-def opened(path: Path, what: str) -> Iterator[Package]:
-    """The package in the file at `path`; `what` it is, for people. Raises: ParseFailed, for damage found inside."""
-    with damage_reported(what), zipfile.ZipFile(path) as archive:
+def opened(source: Source, what: str) -> Iterator[Package]:
+    """The package in the file; `what` it is, for people. Raises: ParseFailed, for damage found inside."""
+    with damage_reported(what), zipfile.ZipFile(source) as archive:
         yield Package(archive, what)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from consumers.documents.parse.building import TextBuilder
 from consumers.documents.parse.charts import add_chart
-from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
+from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits, Source
 from consumers.documents.parse.ooxml import Package, attribute, local_name, opened
 from consumers.documents.parse.sniff import PPTX
 from consumers.documents.parse.tables import TableWriter
@@ -22,9 +21,9 @@ _BAND = 230_000
 """Shapes whose tops are in one band of this height (EMU, a quarter of an inch) stand side by side."""
 
 
-def parse_pptx(path: Path, limits: ParseLimits) -> ParsedDocument:
+def parse_pptx(source: Source, limits: ParseLimits) -> ParsedDocument:
     """Slides in their order, hidden ones marked; shapes from top to bottom, the notes last. Raises: ParseFailed."""
-    with opened(path, "PowerPoint presentation") as package:
+    with opened(source, "PowerPoint presentation") as package:
         builder = TextBuilder(max_characters=limits.max_characters)
         main = package.main_part("ppt/presentation.xml")
         presentation = package.small_part(main)

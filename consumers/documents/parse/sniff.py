@@ -6,7 +6,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from consumers.documents.parse.document import ParseFailed
+from consumers.documents.parse.document import ParseFailed, Source
 from consumers.documents.parse.sniff_text import TEXT, text_kind
 
 PDF = "application/pdf"
@@ -46,10 +46,8 @@ def sniff(path: Path, *, name: str, media_type: str | None) -> str:
         if len(head) == _HEAD:  # text may follow
             return TEXT
         raise ParseFailed("empty_document", "The file is empty.")
-    if b"%PDF-" in head[:1024]:
-        return PDF
-    if head.startswith(_ZIP_STARTS):
-        return _zipped(path)
+    if (packed := packed_kind(path, head)) is not None:
+        return packed
     if head.startswith(_OLE2):
         raise _ole2(path)
     if head.startswith(b"{\\rtf"):
@@ -61,14 +59,21 @@ def sniff(path: Path, *, name: str, media_type: str | None) -> str:
     return text_kind(head, name, (media_type or "").partition(";")[0].strip().lower())
 
 
+def packed_kind(source: Source, head: bytes) -> str | None:
+    """The type of a PDF or of an archive that begins with `head`; None if it is neither. Raises: ParseFailed."""
+    if b"%PDF-" in head[:1024]:
+        return PDF
+    return _zipped(source) if head.startswith(_ZIP_STARTS) else None
+
+
 def unsupported(what: str) -> ParseFailed:
     """Says what the file is and what can be read instead."""
     return ParseFailed("unsupported_type", f"This is {what}, which cannot be read yet; supported are {SUPPORTED}.")
 
 
-def _zipped(path: Path) -> str:
+def _zipped(source: Source) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(source) as archive:
             names = [info.filename for info in archive.infolist()[:_MAX_ENTRIES]]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise ParseFailed("malformed_file", "The file is damaged: it is an archive (as .docx is) cut short.") from error

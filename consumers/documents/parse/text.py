@@ -129,7 +129,7 @@ def _kind(lines: list[str]) -> BlockKind:
 
 
 def parse_text(text: str, limits: ParseLimits) -> ParsedDocument:
-    """Blocks are paragraphs, between blank lines, also lists, logs and tables of separated values. Raises: ParseFailed."""
+    """Blocks are paragraphs, between blank lines, also lists, logs and tables. Raises: ParseFailed."""
     builder = TextBuilder(max_characters=limits.max_characters)
     for paragraph in _PARAGRAPH.split(text.replace("\r\n", "\n").replace("\r", "\n")):
         builder.add(_kind(paragraph.strip().split("\n", _LOOKED_AT)[:_LOOKED_AT]), paragraph)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from consumers.documents.parse.building import TextBuilder
-from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
+from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits, Source
 from consumers.documents.parse.number_formats import BUILT_IN, formatter, general
 from consumers.documents.parse.ooxml import Package, attribute, free, local_name, opened
 from consumers.documents.parse.sniff import XLSX
@@ -18,12 +17,12 @@ _REFERENCE = re.compile(r"([A-Z]{1,3})(\d{1,7})")
 _ERRORS_AND_TEXT = ("e", "str", "d")
 
 
-def parse_xlsx(path: Path, limits: ParseLimits) -> ParsedDocument:
+def parse_xlsx(source: Source, limits: ParseLimits) -> ParsedDocument:
     """Sheets in their order, hidden ones marked; a formula is its last result, without one the formula itself.
 
     Rows are read as a stream. Comments follow their sheet. Raises: ParseFailed.
     """
-    with opened(path, "Excel workbook") as package:
+    with opened(source, "Excel workbook") as package:
         builder = TextBuilder(max_characters=limits.max_characters)
         main = package.main_part("xl/workbook.xml")
         workbook = package.small_part(main)

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
 from consumers.documents.parse.eml import parse_eml
 from tests.conftest import Samples
+from tests.unit.consumers.documents.parse.drawn_pdf import Drawn, pdf
 from tests.unit.consumers.documents.parse.packed import MEGABYTE, blocks, failed, read
+from tests.unit.consumers.documents.parse.test_xlsx import row, workbook
 from tests.unit.consumers.documents.parse.well_formed import assert_well_formed
 
 HEAD = b"From: a@example.org\r\nTo: b@example.org\r\nSubject: Hello\r\nMIME-Version: 1.0\r\n"
@@ -99,10 +101,35 @@ def test_charsets_that_lie(tmp_path: Path, charset: str) -> None:
     assert parsed(tmp_path, data).text.endswith("日本語のテキストです。")
 
 
+@pytest.mark.parametrize("charset", ["no-such-charset", "zlib", "hex", "rot13"])
+def test_charsets_that_are_none(tmp_path: Path, charset: str) -> None:
+    data = HEAD + f"Content-Type: text/plain; charset={charset}\r\n\r\n".encode() + "Grüße aus München".encode("cp1252")
+    assert parsed(tmp_path, data).text.endswith("Grüße aus München")
+
+
 async def test_no_body(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(HEAD + b"\r\n")
     assert (await read(path)).text == "Hello\n\nFrom: a@example.org\nTo: b@example.org"
+
+
+def test_attachments_of_other_formats(tmp_path: Path) -> None:
+    made = message()
+    made.set_content("See below.")
+    files = {
+        "page.pdf": pdf([[Drawn("Words of a page.", 50, 700)]]),
+        "book.bin": workbook(tmp_path, row("name", "city") + row("Ann", "Bern")).read_bytes(),
+        "scan.pdf": pdf([[]]),
+        "cut.docx": b"PK\x03\x04 and no more",
+    }
+    for name, data in files.items():
+        made.add_attachment(data, maintype="application", subtype="octet-stream", filename=name)
+    found = [text for _, text in blocks(parsed(tmp_path, made))[3:]]
+    assert found[:5] == [
+        *("Attachment: page.pdf (application/octet-stream)", "Words of a page."),
+        *("Attachment: book.bin (application/octet-stream)", "Sheet 0", "name | city\nAnn | Bern"),
+    ]
+    assert [text.partition(":")[0] for text in found[5:]] == ["Attachment", "Not read"] * 2
 
 
 async def test_deep_nesting(tmp_path: Path) -> None:

@@ -110,7 +110,9 @@ def test_attachments_are_named(tmp_path: Path) -> None:
     assert blocks(parsed(tmp_path, attached([column(BODY, 50, 700), []])))[-1] == ("list", "Attached file: data.csv")
 
 
-async def test_an_attachment_is_no_text_layer(tmp_path: Path) -> None:
+async def test_attachments_and_notes_are_no_text_layer(tmp_path: Path) -> None:
     path = tmp_path / "scan.pdf"
-    path.write_bytes(attached([[]]))
-    assert await failed(path) == "no_text_layer"
+    note = "<< /Type /Annot /Subtype /Text /Contents (Scanned.) /Rect [10 10 30 30] >>"
+    for data in (attached([[]]), pdf([[]], page="/Annots [7 0 R]", more=[note])):
+        path.write_bytes(data)
+        assert await failed(path) == "no_text_layer"

@@ -99,7 +99,7 @@ async def test_bad_input(tmp_path: Path) -> None:
     for data, code in (
         (b"<?xml version='1.0'?><a><b>text", "malformed_file"),
         (b"<?xml version='1.0'?><a/>", "empty_document"),
-        (b"<?xml version='1.0'?>" + b"<a>" * 100_000, "malformed_file"),
+        (b"<?xml version='1.0'?>" + b"<a>" * 100_000 + b"</a>" * 100_000, "malformed_file"),
         (b"<?xml version='1.0'?><a>\x01</a>", "malformed_file"),
     ):
         path.write_bytes(data)
