@@ -25,7 +25,7 @@ def add_chart(root: Any | None, builder: TextBuilder) -> None:
     for index in sorted({*categories, *(index for column in columns for index in column)})[:_MAX_POINTS]:
         values = [categories.get(index, str(index + 1)), *(column.get(index, "") for column in columns)]
         table.add([(number, value) for number, value in enumerate(values) if value])
-    table.flush()
+    table.end()
 
 
 def _points(element: Any | None) -> dict[int, str]:

@@ -73,7 +73,7 @@ def _document(lines: Iterable[str], separator: str, limits: ParseLimits, *, quot
     table = TableWriter(builder)
     for row in _rows(lines, separator, quoting):
         table.add([(column, text) for column, text in enumerate(row) if text and not text.isspace()])
-    table.flush()
+    table.end()
     return builder.finish(MEDIA_TYPE)
 
 

@@ -115,7 +115,7 @@ def _add_shape(shape: Any, builder: TextBuilder) -> None:
         for row in table.iterfind("{*}tr"):
             cells = enumerate(row.iterfind("{*}tc"))
             writer.add([(column, text) for column, cell in cells if (text := " ".join(_paragraphs(cell)).strip())])
-        writer.flush()
+        writer.end()
     if tables:
         return
     lines = [line for line in _paragraphs(shape) if line.strip()]

@@ -52,7 +52,7 @@ def _add_sheet(package: Package, part: str, name: str, cells: _Cells, builder: T
     table.add(first)
     for row in rows:
         table.add(row)
-    table.flush()
+    table.end()
     for other in package.relationships(part):
         if other.kind in ("comments", "threadedComment"):
             root = package.small_part(other.target)

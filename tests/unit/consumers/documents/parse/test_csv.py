@@ -92,6 +92,18 @@ def test_a_title_above_and_blank_cells() -> None:
     ]
 
 
+def test_groups_of_rows_have_one_header() -> None:
+    text = "name,city,job\nAnn,Bern,nurse\n,,\nBob,,cook\nCy,Rome,smith\n,,\nDan,Oslo,\n"
+    assert parsed(text).text == ("name | city | job\nAnn | Bern | nurse\nBob |  | cook\nCy | Rome | smith\nDan | Oslo")
+
+
+def test_a_row_of_words_amid_numbers_is_no_header() -> None:
+    rows = [f"{n},{n * 2},{n * 3}" for n in range(20)]
+    found = parsed("\n".join([*rows, "a,b,c", *rows])).text
+    assert found.count("a | b | c") == 1
+    assert found.split("\n")[20] == "a | b | c"
+
+
 def test_a_stray_quotation_mark_does_not_swallow_the_rest() -> None:
     rows = "".join(f"{n},word {n},x\n" for n in range(90_000))
     document = parsed(f'id,text,y\n0,"oops,x\n{rows}')
