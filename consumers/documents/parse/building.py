@@ -68,6 +68,11 @@ class TextBuilder:
         page = None if self._page_start is None else len(self._pages) + 1
         self._blocks.append(Block(kind, start, self._length, level if kind == "heading" else 0, page))
 
+    def add_document(self, document: ParsedDocument, *, deeper: int = 0) -> None:
+        """The blocks of a document inside this one, its headings `deeper` levels down."""
+        for block in document.blocks:
+            self.add(block.kind, document.text[block.start : block.end], level=block.level + deeper)
+
     def _append(self, text: str) -> None:
         self._length += len(text)
         if self._length > self._max_characters:

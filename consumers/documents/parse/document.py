@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 from typing import Literal
+
+Source = Path | BytesIO
+"""A file, or the bytes of one that is inside another."""
 
 BlockKind = Literal["heading", "paragraph", "table", "code", "list"]
 

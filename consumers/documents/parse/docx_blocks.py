@@ -7,6 +7,7 @@ from typing import Any
 from consumers.documents.parse.building import TextBuilder
 from consumers.documents.parse.document import BlockKind
 from consumers.documents.parse.docx_styles import Styles, value
+from consumers.documents.parse.ooxml import free, local_name
 
 _CELL = " | "
 
@@ -40,7 +41,7 @@ class Body:
 
     def take(self, event: str, element: Any) -> None:
         """One event."""
-        name = _local(element)
+        name = local_name(element)
         if name == "Fallback":  # repeats what its sibling Choice says
             self._n_fallbacks += 1 if event == "start" else -1
         elif event == "start":
@@ -49,7 +50,7 @@ class Body:
         elif name in ("p", "tc", "tr", "tbl"):
             if not self._n_fallbacks:
                 self._end(name, element)
-            _free(element)
+            free(element)
 
     def flush(self) -> None:
         """The part is over."""
@@ -108,18 +109,14 @@ class Body:
         return ("list" if is_list else "paragraph"), 0
 
 
-def _local(element: Any) -> str:
-    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
-
-
 def _text(paragraph: Any) -> str:
     """What the runs of a paragraph show. Text that was deleted (`delText`) or is a field's code is none."""
     pieces: list[str] = []
     for element in paragraph.iter():
         parent = element.getparent()
-        if parent is None or _local(parent) != "r":
+        if parent is None or local_name(parent) != "r":
             continue
-        name = _local(element)
+        name = local_name(element)
         if name == "t":
             pieces.append(element.text or "")
         elif name in ("tab", "ptab"):
@@ -129,11 +126,3 @@ def _text(paragraph: Any) -> str:
         elif name == "noBreakHyphen":
             pieces.append("-")
     return "".join(pieces)
-
-
-def _free(element: Any) -> None:
-    """Memory of `element` and of all before it under the same parent: iterparse would keep it."""
-    element.clear()
-    parent = element.getparent()
-    while parent is not None and (done := element.getprevious()) is not None:
-        parent.remove(done)

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from consumers.documents.parse.ooxml import attribute
+
 _HEADING_NAME = re.compile(r"(?:heading|überschrift|titre|título)\s*(\d)$", re.IGNORECASE)
 _CODE_NAME = re.compile(r"\bcode\b|preformatted|source", re.IGNORECASE)
 _MAX_PARENTS = 20
@@ -64,11 +66,6 @@ def value(element: Any, path: str) -> str | None:
     """The `val` of the element at `path` (local names), None if there is none."""
     found = element.find("{*}" + path)
     return None if found is None else attribute(found, "val")
-
-
-def attribute(element: Any, name: str) -> str | None:
-    """An attribute by its local name: strict and transitional files have different namespaces."""
-    return next((text for key, text in element.attrib.items() if key.rpartition("}")[2] == name), None)
 
 
 def _number(text: str | None) -> int | None:

@@ -30,9 +30,7 @@ def parse_html(text: str, limits: ParseLimits) -> ParsedDocument:
 
     The title is the page's own, else its first heading. Raises: ParseFailed.
     """
-    root = _tree(text)
-    for element in root.xpath(_NOISE):
-        element.drop_tree()
+    root = _quiet_tree(text)
     title = root.findtext(".//title") or root.findtext(".//h1")
     whole = _document(root, title, limits)
     body = _main_text(root)
@@ -41,6 +39,24 @@ def parse_html(text: str, limits: ParseLimits) -> ParsedDocument:
     main = _document(body, title, limits)
     share = _n_letters(main.text) / max(1, _n_letters(whole.text))
     return main if _LEAST_SHARE <= share <= _MOST_SHARE else whole
+
+
+def add_page(text: str, builder: TextBuilder) -> None:
+    """Adds the whole text of a page (a chapter, a message), if it has any. Raises: ParseFailed."""
+    try:
+        root = _quiet_tree(text)
+    except ParseFailed as failed:
+        if failed.code != "empty_document":
+            raise
+    else:
+        add_blocks(root, builder)
+
+
+def _quiet_tree(text: str) -> Any:
+    root = _tree(text)
+    for element in root.xpath(_NOISE):
+        element.drop_tree()
+    return root
 
 
 def _document(root: Any, title: str | None, limits: ParseLimits) -> ParsedDocument:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+from markdown_it import MarkdownIt
+
 from consumers.documents.parse.building import TextBuilder
 from consumers.documents.parse.document import BlockKind, ParsedDocument, ParseLimits
 
@@ -23,16 +27,12 @@ def parse_markdown(text: str, limits: ParseLimits) -> ParsedDocument:
 
     The title is the first heading of level 1. Raises: ParseFailed.
     """
-    from markdown_it import MarkdownIt
-
     source = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "")
     lines = source.split("\n")
     builder = TextBuilder(max_characters=limits.max_characters)
     title = None
     first = _front_matter_end(lines)
-    # Only the block structure is needed: inline marks stay as they are written.
-    markdown = MarkdownIt("commonmark").enable("table").disable("inline")
-    tokens = markdown.parse("\n".join([""] * first + lines[first:]))
+    tokens = _parser().parse("\n".join([""] * first + lines[first:]))
     for index, token in enumerate(tokens):
         kind = _BLOCK_KINDS.get(token.type)
         if token.level != 0 or kind is None or token.map is None:
@@ -44,6 +44,12 @@ def parse_markdown(text: str, limits: ParseLimits) -> ParsedDocument:
         else:
             builder.add(kind, "\n".join(lines[slice(*token.map)]))
     return builder.finish("text/markdown", title=title)
+
+
+@cache
+def _parser() -> MarkdownIt:
+    # Only the block structure is needed: inline marks stay as they are written.
+    return MarkdownIt("commonmark").enable("table").disable("inline")
 
 
 def _front_matter_end(lines: list[str]) -> int:

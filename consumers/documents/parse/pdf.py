@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 
 import pypdfium2
 import pypdfium2.raw as pdfium
 
 from consumers.documents.parse.building import TextBuilder
-from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
+from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits, Source
+from consumers.documents.parse.pdf_extras import Outline, attachments, form_of, said_beside
 from consumers.documents.parse.pdf_lines import Line, page_lines
 from consumers.documents.parse.pdf_order import in_reading_order
 from consumers.documents.parse.pdf_paragraphs import Reader
@@ -27,32 +29,45 @@ _FILE_NAME = re.compile(
 )
 
 
-def parse_pdf(path: Path, limits: ParseLimits) -> ParsedDocument:
-    """Pages, headings (by type size and weight) and paragraphs; pages count as in the file.
+@dataclass(frozen=True, slots=True)
+class _Page:
+    lines: list[Line]
+    said_beside: list[str]
 
+
+def parse_pdf(source: Source, limits: ParseLimits) -> ParsedDocument:
+    """Pages, headings (by type size, weight and the outline) and paragraphs; pages count as in the file.
+
+    Filled fields and notes stand at the end of their page, the names of attached files at the end.
     A page that cannot be read is blank. Raises: ParseFailed `password_needed`, `malformed_file`, `no_text_layer`,
     `too_large_text`.
     """
+    with _opened(source) as document:
+        outline, files = Outline(document), attachments(document)
+        title = document.get_metadata_value("Title").strip()
     builder = TextBuilder(max_characters=limits.max_characters)
     reader = Reader()
-    pages = _pages(path)
+    pages = _pages(source)
     n_pages = 0
+    has_text = False
     while some := list(itertools.islice(pages, _AT_ONCE)):
-        n_pages += len(some)
-        reader.learn(some)
-        for lines in some:
+        reader.learn([page.lines for page in some])
+        for page in some:
             builder.begin_page()
-            for kind, text, level in reader.pieces(lines):
-                builder.add(kind, text, level=level)
+            for kind, text, level in reader.pieces(page.lines):
+                found = outline.take(n_pages, text) if kind in ("heading", "paragraph") else 0
+                builder.add("heading" if found else kind, text, level=found or level)
+            has_text = has_text or not builder.is_empty
+            builder.add("list", "\n".join(page.said_beside) if has_text else "")
+            n_pages += 1
     if n_pages == 0:
         raise _malformed()
-    if builder.is_empty:
+    if not has_text:
         raise ParseFailed(
             "no_text_layer",
             "The PDF has no text layer: its pages are images, as in a scan; run text recognition (OCR) on it first.",
         )
-    with _opened(path) as document:
-        title = document.get_metadata_value("Title").strip()
+    builder.add("list", "\n".join(f"Attached file: {name}" for name in files))
     return builder.finish(PDF, title=None if _FILE_NAME.fullmatch(title) else title)
 
 
@@ -60,9 +75,9 @@ def _malformed() -> ParseFailed:
     return ParseFailed("malformed_file", "The PDF is damaged or cut short and cannot be read; upload it again.")
 
 
-def _opened(path: Path) -> pypdfium2.PdfDocument:
+def _opened(source: Source) -> pypdfium2.PdfDocument:
     try:
-        document = pypdfium2.PdfDocument(path)
+        document = pypdfium2.PdfDocument(source)
     except pypdfium2.PdfiumError as error:
         if error.err_code in (pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY):
             raise ParseFailed(
@@ -74,33 +89,34 @@ def _opened(path: Path) -> pypdfium2.PdfDocument:
     return document
 
 
-def _pages(path: Path) -> Iterator[list[Line]]:
-    """The lines of each page in reading order; pages that cannot be loaded are blank, at the end left out."""
+def _pages(source: Source) -> Iterator[_Page]:
+    """Each page, its lines in reading order; pages that cannot be loaded are blank, at the end left out."""
     n_missing = 0
-    for lines in _loaded(path):
-        if lines is None:
+    for page in _loaded(source):
+        if page is None:
             n_missing += 1
             if n_missing > _MAX_MISSING:
                 return
             continue
-        yield from ([] for _ in range(n_missing))
+        yield from (_Page([], []) for _ in range(n_missing))
         n_missing = 0
-        yield in_reading_order(lines)
+        yield _Page(in_reading_order(page.lines), page.said_beside)
 
 
-def _loaded(path: Path) -> Iterator[list[Line] | None]:
-    """The lines of each page as drawn. PDFium keeps what it has read of a file until that is closed."""
+def _loaded(source: Source) -> Iterator[_Page | None]:
+    """Each page, its lines as drawn. PDFium keeps what it has read of a file until that is closed."""
     for start in itertools.count(0, _AT_ONCE):
-        with _opened(path) as document:
+        with _opened(source) as document:
             n_pages = len(document)
+            form = form_of(document)
             for number in range(start, min(start + _AT_ONCE, n_pages)):
-                yield _page(document, number)
+                yield _page(document, number, form)
         if start + _AT_ONCE >= n_pages:
             return
 
 
-def _page(document: pypdfium2.PdfDocument, number: int) -> list[Line] | None:
-    """The lines of a page as drawn; None if there is no such page."""
+def _page(document: pypdfium2.PdfDocument, number: int, form: Any | None) -> _Page | None:
+    """A page, its lines as drawn; None if there is no such page."""
     try:
         page = document[number]
     except (pypdfium2.PdfiumError, IndexError):
@@ -108,7 +124,7 @@ def _page(document: pypdfium2.PdfDocument, number: int) -> list[Line] | None:
     try:
         textpage = page.get_textpage()
         try:
-            return page_lines(textpage)
+            return _Page(page_lines(textpage), said_beside(page, form))
         finally:
             textpage.close()
     except pypdfium2.PdfiumError:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 import zipfile
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from consumers.documents.parse.document import ParseFailed
+from consumers.documents.parse.document import ParseFailed, Source
+from consumers.documents.parse.sniff_text import TEXT, text_kind
 
 PDF = "application/pdf"
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
-HTML = "text/html"
-MARKDOWN = "text/markdown"
-TEXT = "text/plain"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+EPUB = "application/epub+zip"
+EML = "message/rfc822"
 
-SUPPORTED = "PDF, Word (.docx), HTML, Markdown and plain text"
+SUPPORTED = (
+    "PDF, Word (.docx), Excel (.xlsx), PowerPoint (.pptx), CSV, EPUB, e-mail (.eml), HTML, XML, JSON, notebooks,"
+    " Markdown, source code and plain text"
+)
 
 _HEAD = 64 * 1024
 _MAX_ENTRIES = 20_000
@@ -23,26 +28,13 @@ _ENCRYPTED_STREAM = "EncryptedPackage".encode("utf-16-le")
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _ZIP_PARTS = (
     ("word/", DOCX, ""),
-    ("ppt/", "", "a PowerPoint presentation"),
-    ("xl/", "", "an Excel workbook"),
-    ("META-INF/container.xml", "", "an EPUB book"),
+    ("ppt/", PPTX, ""),
+    ("xl/", XLSX, ""),
+    ("META-INF/container.xml", EPUB, ""),
     ("content.xml", "", "an OpenDocument file"),
 )
-_HTML_START = re.compile(
-    rb"\s*(?:<!--.{0,4000}?-->\s*|<\?xml[^>]{0,200}\?>\s*)*<(?:!doctype\s+html|html|head|body)\b",
-    re.IGNORECASE | re.DOTALL,
-)
-_HTML_TAG = re.compile(rb"</?(?:p|div|table|ul|h[1-6]|span|a|br|body|article|section)\b[^>]*>", re.IGNORECASE)
 _MAIL_HEADER = re.compile(rb"(?:[A-Za-z][A-Za-z0-9-]{1,60}:[^\r\n]*(?:\r?\n[ \t]+[^\r\n]*)*\r?\n)+\r?\n")
 _MAIL_NAMES = (b"from:", b"subject:", b"date:", b"mime-version:", b"received:", b"message-id:", b"to:")
-_MARKDOWN_SUFFIXES = (".md", ".markdown", ".mdown", ".mkd")
-_MARKDOWN_SIGNS = (
-    re.compile(rb"^#{1,6} \S", re.MULTILINE),
-    re.compile(rb"^(?:```|~~~)", re.MULTILINE),
-    re.compile(rb"^\s*[-*] \S[^\n]*\n\s*[-*] \S", re.MULTILINE),
-    re.compile(rb"\[[^\]\n]+\]\((?:https?:|\.?/|#)[^)\n]*\)"),
-    re.compile(rb"^\|.*\|\s*\n\|[ :|-]+\|\s*$", re.MULTILINE),
-)
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
@@ -54,17 +46,24 @@ def sniff(path: Path, *, name: str, media_type: str | None) -> str:
         if len(head) == _HEAD:  # text may follow
             return TEXT
         raise ParseFailed("empty_document", "The file is empty.")
-    if b"%PDF-" in head[:1024]:
-        return PDF
-    if head.startswith(_ZIP_STARTS):
-        return _zipped(path)
+    if (packed := packed_kind(path, head)) is not None:
+        return packed
     if head.startswith(_OLE2):
         raise _ole2(path)
     if head.startswith(b"{\\rtf"):
         raise unsupported("a rich text (RTF) file")
-    if not _looks_like_text(head):
+    if not looks_like_text(head):
         raise unsupported(_described(path))
-    return _text_kind(head, name, (media_type or "").partition(";")[0].strip().lower())
+    if _is_mail(head.replace(b"\x00", b"")):
+        return EML
+    return text_kind(head, name, (media_type or "").partition(";")[0].strip().lower())
+
+
+def packed_kind(source: Source, head: bytes) -> str | None:
+    """The type of a PDF or of an archive that begins with `head`; None if it is neither. Raises: ParseFailed."""
+    if b"%PDF-" in head[:1024]:
+        return PDF
+    return _zipped(source) if head.startswith(_ZIP_STARTS) else None
 
 
 def unsupported(what: str) -> ParseFailed:
@@ -72,9 +71,9 @@ def unsupported(what: str) -> ParseFailed:
     return ParseFailed("unsupported_type", f"This is {what}, which cannot be read yet; supported are {SUPPORTED}.")
 
 
-def _zipped(path: Path) -> str:
+def _zipped(source: Source) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(source) as archive:
             names = [info.filename for info in archive.infolist()[:_MAX_ENTRIES]]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise ParseFailed("malformed_file", "The file is damaged: it is an archive (as .docx is) cut short.") from error
@@ -95,7 +94,8 @@ def _ole2(path: Path) -> ParseFailed:
     return unsupported("an old Office file (.doc, .xls, .ppt) or Outlook message")
 
 
-def _looks_like_text(head: bytes) -> bool:
+def looks_like_text(head: bytes) -> bool:
+    """Whether the first bytes of a file are text in some encoding."""
     if head.startswith(_BOMS) or _utf16_without_bom(head):
         return True
     n_controls = sum(head.count(bytes([code])) for code in (*range(0x01, 0x08), *range(0x0E, 0x1B), 0x7F))
@@ -118,25 +118,6 @@ def _described(path: Path) -> str:
         found = []
     known = [match for match in found if match.mime_type and match.confidence >= 0.4]
     return f"a file of type {known[0].mime_type}" if known else "a binary file of a type that is not known"
-
-
-def _text_kind(head: bytes, name: str, declared: str) -> str:
-    plain = head.replace(b"\x00", b"")  # UTF-16 reads as ASCII then
-    suffix = PurePath(name).suffix.lower()
-    if _HTML_START.match(plain.lstrip(b"\xef\xbb\xbf\xff\xfe")):
-        return HTML
-    if (declared in (HTML, "application/xhtml+xml") or suffix in (".html", ".htm", ".xhtml")) and _HTML_TAG.search(
-        plain
-    ):
-        return HTML
-    if _is_mail(plain):
-        raise unsupported("an e-mail message")
-    if declared == MARKDOWN or suffix in _MARKDOWN_SUFFIXES:
-        return MARKDOWN
-    says_nothing = declared in ("", TEXT, "application/octet-stream") and suffix == ""
-    if says_nothing and sum(bool(sign.search(plain)) for sign in _MARKDOWN_SIGNS) >= 2:
-        return MARKDOWN
-    return TEXT
 
 
 def _is_mail(head: bytes) -> bool:

@@ -22,6 +22,12 @@ GOOD = {
     "paper.docx": 0,
     "wikipedia-saved.html": 0,
     "readme.md": 0,
+    "outline-mistitled.pdf": 4,
+    "slides.pptx": 6,
+    "sheet.xlsx": 0,
+    "book.epub": 0,
+    "attachment.eml": 0,
+    "shift-jis.csv": 0,
 }
 BAD = {
     "docx-truncated.docx": "malformed_file",

@@ -24,8 +24,14 @@ def column(lines: Sequence[str], x: float, top: float, *, pitch: float = 12, fon
     return [Drawn(line, x, top - number * pitch, font=font) for number, line in enumerate(lines)]
 
 
-def pdf(pages: Sequence[Sequence[Drawn]], *, title: str = "") -> bytes:
-    """A PDF with these pages. In a text, `\\x01` is the ligature fi."""
+def pdf(
+    pages: Sequence[Sequence[Drawn]], *, title: str = "", catalog: str = "", page: str = "", more: Sequence[str] = ()
+) -> bytes:
+    """A PDF with these pages. In a text, `\\x01` is the ligature fi.
+
+    `catalog` and `page` are further entries of the catalog and of each page, `more` further objects. Object 5 + 2n
+    is page n; the first of `more` is object 5 + 2 * the number of pages.
+    """
     kids = " ".join(f"{5 + 2 * number} 0 R" for number in range(len(pages)))
     fonts = " ".join(
         f"/{name} << /Type /Font /Subtype /Type1 /BaseFont /{base} /Encoding << /Type /Encoding"
@@ -33,7 +39,7 @@ def pdf(pages: Sequence[Sequence[Drawn]], *, title: str = "") -> bytes:
         for name, base in FONTS.items()
     )
     objects = [
-        "<< /Type /Catalog /Pages 2 0 R >>",
+        f"<< /Type /Catalog /Pages 2 0 R {catalog} >>",
         f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>",
         f"<< /Font << {fonts} >> >>",
         f"<< /Title ({title}) >>",
@@ -41,10 +47,11 @@ def pdf(pages: Sequence[Sequence[Drawn]], *, title: str = "") -> bytes:
     for number, drawn in enumerate(pages):
         content = "\n".join(f"BT /{d.font} {d.size} Tf {d.x} {d.y} Td ({_escaped(d.text)}) Tj ET" for d in drawn)
         objects.append(
-            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Resources 3 0 R /Contents {6 + 2 * number} 0 R >>"
+            "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Resources 3 0 R"
+            f" /Contents {6 + 2 * number} 0 R {page} >>"
         )
         objects.append(f"<< /Length {len(content.encode('cp1252'))} >>\nstream\n{content}\nendstream")
-    return _written(objects)
+    return _written([*objects, *more])
 
 
 def _escaped(text: str) -> str:

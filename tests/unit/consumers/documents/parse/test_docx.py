@@ -100,6 +100,13 @@ def test_nested_tables_headers_and_footers(tmp_path: Path) -> None:
     assert parsed(saved(document, tmp_path)).text == "| outer inner |\n\nthe header\n\nthe footer"
 
 
+def test_comments_follow_the_body(tmp_path: Path) -> None:
+    document = docx.Document()
+    paragraph = document.add_paragraph("The claim.")
+    document.add_comment(paragraph.runs, text="Is it true?", author="Ann")
+    assert parsed(saved(document, tmp_path)).text == "The claim.\n\nIs it true?"
+
+
 def test_text_boxes_are_read_once_and_deleted_text_is_not(tmp_path: Path) -> None:
     box = "<w:txbxContent><w:p><w:r><w:t>in the box</w:t></w:r></w:p></w:txbxContent>"
     body = (

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from consumers.documents.parse.document import ParseFailed
-from consumers.documents.parse.sniff import DOCX, HTML, MARKDOWN, PDF, TEXT, sniff
+from consumers.documents.parse.sniff import DOCX, EML, EPUB, PDF, PPTX, XLSX, sniff
+from consumers.documents.parse.sniff_text import CODE, CSV, HTML, IPYNB, JSON, MARKDOWN, TEXT, XML
 from tests.conftest import Samples
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00" + bytes(range(256))
@@ -55,7 +56,29 @@ def refused(tmp_path: Path, data: bytes, name: str = "file") -> ParseFailed:
         (b"# Title\n\nText", "README.md", None, MARKDOWN),
         (b"# Title\n\nText", "x", "text/markdown", MARKDOWN),
         (b"# Title\n\n```\ncode\n```\n", "notes", "text/plain", MARKDOWN),
-        (b"# a comment\n- item\n- item\n[a](#b)", "script.py", None, TEXT),
+        (b"# a comment\n- item\n- item\n[a](#b)", "script.py", None, CODE),
+        (b"# a comment\n- item\n- item\n[a](#b)", "notes.txt", None, TEXT),
+        (b"#!/usr/bin/env python3\nprint()", "run", None, CODE),
+        (b"all: test\n\ttrue", "Makefile", None, CODE),
+        (archive("[Content_Types].xml", "xl/workbook.xml"), "x.docx", None, XLSX),
+        (archive("[Content_Types].xml", "ppt/presentation.xml"), "x.txt", None, PPTX),
+        (archive("mimetype", "META-INF/container.xml", "content.xml"), "x.zip", None, EPUB),
+        (MAIL, "x.txt", None, EML),
+        (b"a;b\n1;2\n", "x.csv", None, CSV),
+        (b"a\tb\n1\t2\n", "x", "text/tab-separated-values; charset=utf-8", CSV),
+        (b"1,2,3\n" * 4, "x.txt", None, CSV),
+        (b"One, two, three\nis not,\na table, is it?\nNo.", "x.txt", None, TEXT),
+        (b"a,b\n1,2\n", "x.py", None, CODE),
+        (b'{"a": 1}', "x.txt", None, JSON),
+        (b'\xef\xbb\xbf[{"a": 1}]', "x", None, JSON),
+        (b"[1, 2]", "x", None, JSON),
+        (b"[]", "x", None, JSON),
+        (b"[2024-01-01 10:00] started", "x.log", None, TEXT),
+        (b"[1] A footnote", "x", None, TEXT),
+        (b"{curly} words", "x", None, TEXT),
+        (b'{"cells": [], "nbformat": 4}', "x.json", None, IPYNB),
+        (b'<?xml version="1.0"?><data/>', "x.html", None, XML),
+        (b"<rss version='2.0'>", "feed", "text/html", XML),
         (b"# Title", "notes", None, TEXT),
         (b"Note: a text\nthat is no mail\n\nat all", "notes.txt", None, TEXT),
         ("한국어".encode("cp949"), "x.txt", None, TEXT),
@@ -75,11 +98,7 @@ def test_types(tmp_path: Path, data: bytes, name: str, media_type: str | None, e
         (gzip.compress(b"text" * 100), "binary file|gzip"),
         (os.urandom(4096), "file"),
         (b"{\\rtf1\\ansi Hello}", "RTF"),
-        (MAIL, "e-mail"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\x00" * 600, "old Office"),
-        (archive("[Content_Types].xml", "ppt/presentation.xml"), "PowerPoint"),
-        (archive("[Content_Types].xml", "xl/workbook.xml"), "Excel"),
-        (archive("mimetype", "META-INF/container.xml"), "EPUB"),
         (archive("mimetype", "content.xml"), "OpenDocument"),
         (archive("a.txt", "word/b.txt"), "ZIP"),
         (archive(), "ZIP"),
@@ -115,11 +134,11 @@ def test_an_archive_cut_short_is_damaged(tmp_path: Path) -> None:
         ("paper.docx", DOCX),
         ("wikipedia-saved.html", HTML),
         ("readme.md", MARKDOWN),
-        ("shift-jis.csv", TEXT),
-        ("slides.pptx", "unsupported_type"),
-        ("sheet.xlsx", "unsupported_type"),
-        ("book.epub", "unsupported_type"),
-        ("attachment.eml", "unsupported_type"),
+        ("shift-jis.csv", CSV),
+        ("slides.pptx", PPTX),
+        ("sheet.xlsx", XLSX),
+        ("book.epub", EPUB),
+        ("attachment.eml", EML),
         ("docx-truncated.docx", "malformed_file"),
     ],
 )

@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.documents.parse.document import ParseFailed, ParseLimits
-from consumers.documents.parse.formats import parse
 from consumers.documents.parse.text import decode, parse_text
-from tests.conftest import Samples
 from tests.unit.consumers.documents.parse.well_formed import assert_well_formed
 
 LANGUAGES = {
@@ -125,7 +123,7 @@ def test_any_text_is_well_formed_or_empty(text: str) -> None:
     assert_well_formed(document)
 
 
-def test_the_shift_jis_sample(samples: Samples) -> None:
-    document = parse(samples.path("shift-jis.csv"), name="shift-jis.csv", media_type="text/csv", limits=ParseLimits())
-    assert document.text == "名前,年齢,住所\n佐藤太郎,30,東京\n三木英子,25,大阪\n髙橋淳,35,名古屋"
-    assert document.blocks[0].kind == "table"
+def test_lines_of_a_log_stay_whole() -> None:
+    log = "2024-01-02T10:00:00Z INFO one. Two\n2024-01-02T10:00:01Z WARN three\n  at stack\n"
+    found = parse_text(f"{log}\nNov  2 10:00:00 host a\nNov 12 10:00:00 host b", ParseLimits())
+    assert [block.kind for block in found.blocks] == ["code", "code"]
