@@ -12,10 +12,11 @@ from retrieval.context import ContextPlan, HistoryTurn, assemble, recalled
 from retrieval.search import PassageView, Searcher
 from schemas.errors import Reject
 from schemas.events import Citation
-from storage.postgres.passages import passages_by_id
+from storage.postgres.passages import opening_of, passages_by_id
 from storage.postgres.unit_of_work import Database
 
 OFFERED = 12
+OPENING = 2
 MAX_HISTORY = 100
 
 _PATH = """
@@ -59,10 +60,7 @@ class Contexts:
             async with self._database.transaction(job.tenant_id) as work:
                 offered = await passages_by_id(work, [passage.id for passage in plan.passages])
         elif has_passages:
-            found = await self._searcher.search(
-                job.tenant_id, question, limit=OFFERED, document_ids=job.generation.document_ids
-            )
-            offered = [item.passage for item in found]
+            offered = await self._found(job, question)
         assembled = assemble(
             question, history, offered, model=model, tokens=self._tokens, plan=plan, generation=job.generation
         )
@@ -72,6 +70,19 @@ class Contexts:
             offered=assembled.offered,
             prompt_tokens=assembled.prompt_tokens,
         )
+
+    async def _found(self, job: Job, question: str) -> list[PassageView]:
+        """The best passages, and last the opening of the best document: title and summary say what it is about."""
+        items = await self._searcher.search(
+            job.tenant_id, question, limit=OFFERED, document_ids=job.generation.document_ids
+        )
+        found = [item.passage for item in items]
+        if not found:
+            return found
+        async with self._database.transaction(job.tenant_id) as work:
+            opening = await opening_of(work, found[0].document_id, n_passages=OPENING)
+        known = {passage.id for passage in found}
+        return found + [passage for passage in opening if passage.id not in known]
 
     async def _conversation(self, job: Job) -> tuple[str, list[HistoryTurn], bool]:
         """The question, the turns before it along its path (oldest first), and whether a search can find anything."""

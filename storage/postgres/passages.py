@@ -51,6 +51,18 @@ async def passages_by_id(work: UnitOfWork, passage_ids: Sequence[UUID]) -> list[
     return [found[passage_id] for passage_id in passage_ids if passage_id in found]
 
 
+async def opening_of(work: UnitOfWork, document_id: UUID, *, n_passages: int) -> list[PassageView]:
+    """The first passages of a document of the scope's tenant, as readers see it now."""
+    rows = await work.fetch(
+        f"SELECT {_COLUMNS} WHERE p.document_id = $1 AND p.ordinal < $3 AND p.tenant_id = $2"
+        " AND d.deleted_at IS NULL AND d.active_version = p.version ORDER BY p.ordinal",
+        document_id,
+        work.tenant_id,
+        n_passages,
+    )
+    return [_view(row) for row in rows]
+
+
 def _view(row: asyncpg.Record) -> PassageView:
     return PassageView(
         id=row["id"],

@@ -126,6 +126,11 @@ def test_the_paper_is_answered_with_right_pages_and_is_there_after_a_restart(sta
     assert f"[{first['marker']}]" in answer["answer"]
     assert f"[{first['marker']}] {PAPER}, page {first['page']}" in shown.stdout
 
+    title_and_summary = _get(stack, f"/api/v1/documents/{document['document_id']}/passages?limit=2")["items"]
+    opening = _letters("".join(passage["text"] for passage in title_and_summary))
+    nothing = _asked(stack, "qwertyuiop zxcvb?")
+    assert any(_letters(cited["quote"]) in opening for cited in nothing["citations"]), nothing
+
     stack.stop()
     again = stack.start()
     assert again.took_s < START_AGAIN_WITHIN_S or again.others > BUSY, again
