@@ -114,6 +114,7 @@ class RunningEdge:
     blobs: LocalBlobStore
     searcher: FakeSearcher
     fatal: list[BaseException]
+    server: uvicorn.Server
 
     @asynccontextmanager
     async def client(self, who: Person | None = None) -> AsyncIterator[httpx.AsyncClient]:
@@ -150,7 +151,7 @@ async def running_edge(
         await asyncio.sleep(0.01)
     port = sockets[0].getsockname()[1]
     try:
-        yield RunningEdge(edge, f"http://127.0.0.1:{port}", blobs, searcher, fatal)
+        yield RunningEdge(edge, f"http://127.0.0.1:{port}", blobs, searcher, fatal, server)
     finally:
         edge.stop_streams()
         server.should_exit = True
