@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -143,6 +144,7 @@ def build_app(
     limits: EdgeLimits = EdgeLimits(),  # noqa: B008 - frozen
     client_id: str = "ragline-edge",
     version: str = "0",
+    wall_s: Callable[[], float] = time.time,
 ) -> Edge:
     """The edge over its collaborators; it starts its own tails and stops nothing that was given to it.
 
@@ -154,7 +156,7 @@ def build_app(
     effects = Effects(producer, events, publish_deadline_s=limits.publish_deadline_s)
     streams = OpenStreams(max_streams=limits.max_streams, heartbeat_s=limits.heartbeat_s)
     requested, chunks_id = RequestedCompletions(events), f"{client_id}-chunks"
-    hub = StreamHub(bootstrap, reads, requested, client_id=chunks_id, ring_bytes=limits.ring_bytes)
+    hub = StreamHub(bootstrap, reads, requested, client_id=chunks_id, ring_bytes=limits.ring_bytes, wall_s=wall_s)
     tails = {"events": events.tail, "chunks": hub.tail}
     probe = HealthProbe(producer=producer, identity=identity, tails=tails, reads=reads)
     uploads = Uploads(effects, reads, blobs, wait_s=limits.wait_s, max_upload_bytes=limits.max_upload_bytes)

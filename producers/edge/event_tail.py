@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 MAX_UNREAD = 1_000
 
-OnRaw = Callable[[dict[str, bytes], bytes], None]
+OnRaw = Callable[[dict[str, bytes], bytes, float], None]
 
 
 class Heard:
@@ -77,7 +77,10 @@ class EventTail:
                     heard.give_up()
 
     def on_type(self, ce_type: str, hear: OnRaw) -> None:
-        """Every event of a type goes to `hear`, raw: its headers and its value. It must not block or fail."""
+        """Every event of a type goes to `hear`, raw: its headers, its value, and when the broker took it (Unix time).
+
+        It must not block or fail.
+        """
         self._on_type[ce_type.encode()] = hear
 
     @contextmanager
@@ -115,7 +118,7 @@ class EventTail:
             ]
             on_type = self._on_type.get(headers.get("ce_type", b""))
             if on_type is not None and record.value:
-                on_type(headers, record.value)
+                on_type(headers, record.value, record.timestamp / 1000)
             if not listeners:
                 continue
             try:

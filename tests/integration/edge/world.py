@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -125,7 +126,13 @@ class RunningEdge:
 
 @asynccontextmanager
 async def running_edge(
-    bootstrap: str, database: Database, producer: LogProducer, blobs: LocalBlobStore, limits: EdgeLimits | None = None
+    bootstrap: str,
+    database: Database,
+    producer: LogProducer,
+    blobs: LocalBlobStore,
+    limits: EdgeLimits | None = None,
+    *,
+    clock_off_s: float = 0.0,
 ) -> AsyncIterator[RunningEdge]:
     """An edge that has started and answers."""
     fatal: list[BaseException] = []
@@ -140,6 +147,7 @@ async def running_edge(
         on_fatal=fatal.append,
         limits=limits or EdgeLimits(),
         version="1.2.3",
+        wall_s=lambda: time.time() + clock_off_s,
     )
     await edge.start()
     config = uvicorn.Config(edge, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=3)
