@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from schemas.envelope import Envelope
@@ -45,7 +45,7 @@ class Deciding(Generic[StateT]):
     async def handle(self, work: UnitOfWork, commands: Sequence[Envelope]) -> list[Outgoing]:
         """Decides every command in log order; a rejected one yields its CommandRejected and nothing else."""
         states = await self.load(work, commands)
-        now = datetime.now(UTC)
+        now = await work.now()
         facts: list[Fact] = []
         outgoing: list[Outgoing] = []
         for command in commands:

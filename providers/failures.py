@@ -18,7 +18,9 @@ _MAX_DETAIL = 500
 def from_response(status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
     """The error for an HTTP answer that is not 200. OpenAI's `{"error": {…}}` and plain text are understood."""
     message, code = _message_and_code(body)
-    return from_status(status, message, code=code, retry_after_s=retry_after_s(headers.get("Retry-After")))
+    return from_status(
+        status, message, code=code, retry_after_s=retry_after_s(headers.get("Retry-After"), date=headers.get("Date"))
+    )
 
 
 def from_stream(error: Any) -> ProviderError:
@@ -57,20 +59,29 @@ def from_status(status: int, message: str, *, code: str = "", retry_after_s: flo
     return ProviderError("bad_request", detail, retryable=False)
 
 
-def retry_after_s(value: str | None) -> float | None:
-    """Seconds from a `Retry-After` header (RFC 9110 §10.2.3: seconds or a date); None if absent or unreadable."""
+def retry_after_s(value: str | None, *, date: str | None = None) -> float | None:
+    """Seconds from a `Retry-After` header (RFC 9110 §10.2.3: seconds or a date); None if absent or unreadable.
+
+    A date is compared with the answer's own `Date`: the server's clock need not be this process's.
+    """
     if value is None:
         return None
     try:
         return max(0.0, float(value))
     except ValueError:
         pass
+    at, now = _date(value), _date(date)
+    if at is None:
+        return None
+    return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
+
+
+def _date(value: str | None) -> datetime | None:
     try:
-        at = parsedate_to_datetime(value)
+        at = parsedate_to_datetime(value or "")
     except ValueError:
         return None
-    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def _message_and_code(body: bytes) -> tuple[str, str]:

@@ -193,7 +193,9 @@ def _provider_error(error: Exception) -> ProviderError:
     body = _first(causes, lambda cause: getattr(cause, "body", None))
     code = f"{body.get('code')} {body.get('type')}" if isinstance(body, dict) else ""
     headers = _first(causes, lambda cause: getattr(getattr(cause, "response", None), "headers", None)) or {}
-    return from_status(status, message, code=code, retry_after_s=retry_after_s(headers.get("retry-after")))
+    return from_status(
+        status, message, code=code, retry_after_s=retry_after_s(headers.get("retry-after"), date=headers.get("date"))
+    )
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -49,8 +49,11 @@ class EdgeSettings(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     wait_s: float = Field(default=5.0, ge=0, le=60, description="how long a POST waits for its effect")
-    publish_deadline_s: float = Field(default=2.0, gt=0, le=30)
+    publish_deadline_s: float = Field(
+        default=1.8, gt=0, le=30, description="how long Kafka has to acknowledge before the answer is 503"
+    )
     max_upload_bytes: int = Field(default=100 * 1024 * 1024, ge=1)
+    max_streams: int = Field(default=10_000, ge=1, description="open event streams; more are answered with 503")
     ring_bytes: int = Field(default=32 * 1024 * 1024, ge=1024 * 1024, description="raw chunks kept, per process")
 
 

@@ -41,7 +41,7 @@ class Topic:
 
     def settings(self) -> dict[str, str]:
         """The broker's topic configuration."""
-        config = {"cleanup.policy": self.cleanup, "max.message.bytes": str(MAX_RECORD_BYTES)}
+        config = {"cleanup.policy": self.cleanup, "max.message.bytes": str(MAX_RECORD_BYTES), **BROKERS_CLOCK}
         if self.cleanup == "delete":
             config["retention.ms"] = str(self.retention_ms)
         if self.segment_ms is not None:
@@ -49,6 +49,8 @@ class Topic:
         return config
 
 
+BROKERS_CLOCK = {"message.timestamp.type": "LogAppendTime"}
+"""Records are stamped by the broker: readers look for times in the log, and a producer's clock may be wrong."""
 MAX_RECORD_BYTES = 2 * 1024 * 1024
 DEAD_LETTER_RETENTION_MS = 30 * _DAY_MS
 

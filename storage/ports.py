@@ -10,11 +10,15 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from schemas.errors import RaglineError
+from schemas.errors import RaglineError, Retry
 
 
 class BlobNotFound(RaglineError):  # noqa: N818 - reads as the fact it is
     """No blob stands at the key."""
+
+
+class StorageFull(Retry):
+    """No more fits into the blob store; nothing was kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class BlobStore(Protocol):
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> StoredBlob:
         """Streams `chunks` to `key`, replacing what was there; memory is bounded by one part.
 
-        An error raised by `chunks` is passed on and nothing is kept. Raises: Retry if the store is away or full.
+        An error raised by `chunks` is passed on and nothing is kept. Raises: Retry if the store is away; StorageFull.
         """
         ...
 

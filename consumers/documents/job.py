@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +23,8 @@ from consumers.documents.reading import Read
 from providers.ports import Embedder, ProviderError
 from schemas.errors import Retry
 from storage.ports import BlobNotFound, BlobStore
+
+logger = logging.getLogger(__name__)
 
 RETRY_S = 5.0
 LONGEST_RETRY_S = 60.0
@@ -96,8 +99,9 @@ class Job:
             await self._leave_nothing(claim)
             return Release()
         except Retry as retry:
-            backoff_s = min(LONGEST_RETRY_S, max(RETRY_S, claim.age_s / 20))
-            return Release(after_s=retry.after_s or backoff_s)
+            after_s = retry.after_s or min(LONGEST_RETRY_S, max(RETRY_S, claim.age_s / 20))
+            logger.warning("document %s waits %.0f s: %s", claim.document_id, after_s, retry)
+            return Release(after_s=after_s)
         return None
 
     async def _learn(self, claim: Claim) -> None:
@@ -180,6 +184,8 @@ class Job:
                         await asyncio.to_thread(file.write, piece)
             except BlobNotFound:
                 raise _Failed("blob_missing", "Its bytes are gone from the blob store; upload it again.") from None
+            except OSError as error:
+                raise Retry(f"the temporary folder {folder} cannot be written: {error}") from error
             if hashed.hexdigest() != claim.sha256:
                 raise _Failed("blob_corrupt", "Its bytes are not the ones that were uploaded; upload it again.")
             yield path

@@ -7,17 +7,29 @@ from collections.abc import Iterable
 from schemas.ids import advisory_key
 from storage.postgres.unit_of_work import UnitOfWork
 
+_MAY_BE_IDLE = "10min"
+"""Writing and optimizing a table goes on outside of PostgreSQL, for minutes where it is large."""
+
 
 async def lock_tables(work: UnitOfWork, tables: Iterable[str]) -> None:
     """Waits until this transaction is the only writer of each table; always in the same order."""
     await work.execute(
-        "SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) AS k", sorted(_key(table) for table in set(tables))
+        "SELECT pg_advisory_xact_lock(k), set_config('idle_in_transaction_session_timeout', $2, true)"
+        " FROM unnest($1::bigint[]) AS k",
+        sorted(_key(table) for table in set(tables)),
+        _MAY_BE_IDLE,
     )
 
 
 async def try_lock_table(work: UnitOfWork, table: str) -> bool:
     """Becomes the table's writer if nobody else is, without waiting."""
-    return bool(await work.fetchval("SELECT pg_try_advisory_xact_lock($1)", _key(table)))
+    return bool(
+        await work.fetchval(
+            "SELECT pg_try_advisory_xact_lock($1), set_config('idle_in_transaction_session_timeout', $2, true)",
+            _key(table),
+            _MAY_BE_IDLE,
+        )
+    )
 
 
 def _key(table: str) -> int:

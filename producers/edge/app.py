@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from producers.edge.requested import RequestedCompletions
 from producers.edge.requests import JsonBodies
 from producers.edge.search import Searching, SearchRoutes
 from producers.edge.sessions import SessionRoutes
-from producers.edge.sse import OpenStreams
+from producers.edge.sse import MAX_STREAMS, OpenStreams
 from producers.edge.stream_hub import StreamHub
 from producers.edge.uploads import Uploads
 from producers.replay.dead_letters import DeadLetterDesk
@@ -56,11 +57,12 @@ class EdgeLimits:
     """How long the edge waits, and how much it takes."""
 
     wait_s: float = 5.0
-    publish_deadline_s: float = 2.0
+    publish_deadline_s: float = 1.8
     read_timeout_s: float = 5.0
     max_upload_bytes: int = 100 * 1024 * 1024
     max_json_bytes: int = 2 * 1024 * 1024
     ring_bytes: int = 32 * 1024 * 1024
+    max_streams: int = MAX_STREAMS
     heartbeat_s: float = 15.0
 
 
@@ -68,6 +70,7 @@ class EdgeLimits:
 class Running:
     """What runs behind the routes."""
 
+    producer: LogProducer
     identity: IdentityTail
     events: EventTail
     hub: StreamHub
@@ -101,8 +104,10 @@ class Edge:
                 if isinstance(outcome, BaseException):
                     raise outcome
             self._stack = stack.pop_all()
-        for tail in tails:
-            tail.task.add_done_callback(self._ended)
+        watching = asyncio.create_task(running.producer.watch(), name="producer")
+        self._stack.callback(watching.cancel)
+        for task in (watching, *(tail.task for tail in tails)):
+            task.add_done_callback(self._ended)
         running.streams.start()
         await running.probe.ask()
         running.probe.start()
@@ -110,8 +115,12 @@ class Edge:
             self._stack.push_async_callback(stop)
 
     def stop_streams(self) -> None:
-        """Every open event stream ends with an `error` event; call it as soon as the process is told to end."""
+        """Every open event stream ends with an `error` event, and who waits for an effect is answered without it.
+
+        Call it as soon as the process is told to end: then no request is cut off.
+        """
         self._running.streams.stop_streams()
+        self._running.events.stop_waits()
 
     async def stop(self) -> None:
         """Holds after: nothing runs any more."""
@@ -135,6 +144,7 @@ def build_app(
     limits: EdgeLimits = EdgeLimits(),  # noqa: B008 - frozen
     client_id: str = "ragline-edge",
     version: str = "0",
+    wall_s: Callable[[], float] = time.time,
 ) -> Edge:
     """The edge over its collaborators; it starts its own tails and stops nothing that was given to it.
 
@@ -144,11 +154,11 @@ def build_app(
     identity = IdentityTail(bootstrap, ring, client_id=f"{client_id}-identity")
     events = EventTail(bootstrap, client_id=f"{client_id}-events")
     effects = Effects(producer, events, publish_deadline_s=limits.publish_deadline_s)
-    streams = OpenStreams(heartbeat_s=limits.heartbeat_s)
+    streams = OpenStreams(max_streams=limits.max_streams, heartbeat_s=limits.heartbeat_s)
     requested, chunks_id = RequestedCompletions(events), f"{client_id}-chunks"
-    hub = StreamHub(bootstrap, reads, requested, client_id=chunks_id, ring_bytes=limits.ring_bytes)
+    hub = StreamHub(bootstrap, reads, requested, client_id=chunks_id, ring_bytes=limits.ring_bytes, wall_s=wall_s)
     tails = {"events": events.tail, "chunks": hub.tail}
-    probe = HealthProbe(producer=producer, identity=identity, tails=tails, reads=reads, on_fatal=on_fatal)
+    probe = HealthProbe(producer=producer, identity=identity, tails=tails, reads=reads)
     uploads = Uploads(effects, reads, blobs, wait_s=limits.wait_s, max_upload_bytes=limits.max_upload_bytes)
     readers = CompletionStreams(hub, effects, streams)
     json, wait_s = JsonBodies(limits.max_json_bytes), limits.wait_s
@@ -164,7 +174,7 @@ def build_app(
     ]
     api = _api(native, [HealthRoutes(probe, streams, version=version)], version)
     gate = Gate(api, Authenticator(ring, reads), messages, readers, on_fatal=on_fatal)
-    return Edge(gate, Running(identity, events, hub, streams, uploads, probe), on_fatal)
+    return Edge(gate, Running(producer, identity, events, hub, streams, uploads, probe), on_fatal)
 
 
 def _api(native: Sequence[Routes], open_to_all: Sequence[Routes], version: str) -> Api:

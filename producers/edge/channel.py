@@ -21,6 +21,11 @@ class Base:
     text: str
 
 
+MAX_FRAME_CHARS = 8 * 1024
+"""A long base is framed in pieces, so that a slow reader does not hold a copy of all of it."""
+MAX_WRITE_BYTES = 64 * 1024
+"""What one reader is given at once; the rest stays in the channel, which all of its readers share."""
+
 EMPTY_BASE = Base(EMPTY, "")
 
 
@@ -51,8 +56,9 @@ class Channel:
         self.has_gap = False
         self.n_open = 0
         self.readers: set[Callable[[], None]] = set()
-        if base.text:
-            self.frames.append(frames.delta(base.state.attempt, base.state.epoch, 0, base.text))
+        for start in range(0, len(base.text), MAX_FRAME_CHARS):
+            piece = base.text[start : start + MAX_FRAME_CHARS]
+            self.frames.append(frames.delta(base.state.attempt, base.state.epoch, start, piece))
 
     @classmethod
     def ended(cls, owner: Owner, ending: Ending, text: str) -> Channel:
@@ -122,6 +128,7 @@ class Cursor:
         self._channel = channel
         self._epoch, self._end = last if last is not None else (channel.state.epoch, 0)
         self.is_done = False
+        self.has_more = False
 
     @property
     def is_ahead(self) -> bool:
@@ -129,8 +136,9 @@ class Cursor:
         return (self._epoch, self._end) > self._channel.position
 
     def take(self) -> bytes:
-        """All that is new for the reader, in one piece."""
-        channel, parts = self._channel, []
+        """What is new for the reader, in one piece; `has_more` if that is not all."""
+        channel, parts, size = self._channel, [], 0
+        self.has_more = False
         if self._epoch < channel.state.epoch:
             parts.append(frames.reset(channel.state.epoch))
             self._epoch, self._end = channel.state.epoch, 0
@@ -139,10 +147,14 @@ class Cursor:
             while new and channel.frames[new - 1].end > self._end:
                 new -= 1
             for frame in islice(channel.frames, new, None):
+                if size >= MAX_WRITE_BYTES:
+                    self.has_more = True
+                    break
                 is_whole = frame.start >= self._end
                 parts.append(frame.data if is_whole else frames.cut(frame, self._epoch, self._end))
                 self._end = frame.end
-        if channel.closing is not None:
+                size += len(parts[-1])
+        if channel.closing is not None and not self.has_more:
             parts.append(channel.closing)
             self.is_done = True
         return b"".join(parts)

@@ -12,7 +12,7 @@ from producers.edge.channel import Channel, Cursor
 from producers.edge.effects import Effect, Effects
 from producers.edge.frames import Position, parse_last_event_id
 from producers.edge.requests import path_id
-from producers.edge.sse import EventStream, OpenStreams
+from producers.edge.sse import EdgeStopping, EventStream, OpenStreams
 from producers.edge.stream_hub import StreamHub
 from schemas.commands import PostMessage
 from schemas.envelope import Envelope
@@ -33,28 +33,30 @@ class CompletionStreams:
         """Read a completion from `Last-Event-ID` on. Raises: Reject; Unavailable."""
         id_ = path_id(completion_id, "completion")
         last = parse_last_event_id(caller.headers.get(b"last-event-id"))
-        async with self._hub.open(caller.principal, id_) as channel:
-            cursor = await self._cursor(channel, last)
-            async with self._streams.answer(receive, send, headers=[]) as stream:
-                await _serve(stream, channel, cursor)
+        with self._streams.seat():
+            async with self._hub.open(caller.principal, id_) as channel:
+                cursor = await self._cursor(channel, last)
+                async with self._streams.answer(receive, send, headers=[]) as stream:
+                    await _serve(stream, channel, cursor)
 
     async def stream_posted(
         self, receive: Receive, send: Send, caller: Caller, command: Envelope, body: PostMessage, *, wait_s: float
     ) -> None:
         """Publish a message and stream its answer. Raises: Reject if it is refused within the wait; Unavailable."""
         headers: RawHeaders = [(b"x-completion-id", str(body.completion_id).encode())]
-        with self._effects.listening(command) as effect:
-            await self._effects.publish(CHAT_COMMANDS, command)
-            found = await effect.of(MessagePosted, CompletionRequested, wait_s=wait_s)
-            if not found:
-                async with self._streams.answer(receive, send, headers=headers) as stream:
-                    await self._serve_late(stream, caller, effect, body)
-                return
-        async with (
-            self._hub.open(caller.principal, body.completion_id) as channel,
-            self._streams.answer(receive, send, headers=headers) as stream,
-        ):
-            await _serve(stream, channel, Cursor(channel, None), user_message_id=body.message_id)
+        with self._streams.seat():
+            with self._effects.listening(command) as effect:
+                await self._effects.publish(CHAT_COMMANDS, command)
+                found = await effect.of(MessagePosted, CompletionRequested, wait_s=wait_s)
+                if not found:
+                    async with self._streams.answer(receive, send, headers=headers) as stream:
+                        await self._serve_late(stream, caller, effect, body)
+                    return
+            async with (
+                self._hub.open(caller.principal, body.completion_id) as channel,
+                self._streams.answer(receive, send, headers=headers) as stream,
+            ):
+                await _serve(stream, channel, Cursor(channel, None), user_message_id=body.message_id)
 
     async def _serve_late(self, stream: EventStream, caller: Caller, effect: Effect, body: PostMessage) -> None:
         """The command is safe, its effect not known yet: the stream stays open until it is, and goes on."""
@@ -64,7 +66,8 @@ class CompletionStreams:
         try:
             while not waiting.done():
                 await stream.wait()
-            waiting.result()
+            if not waiting.result():
+                raise EdgeStopping
             async with self._hub.open(caller.principal, body.completion_id) as channel:
                 await _serve(stream, channel, Cursor(channel, None), user_message_id=body.message_id)
         except Reject as reject:
@@ -95,6 +98,8 @@ async def _serve(stream: EventStream, channel: Channel, cursor: Cursor, *, user_
                 await stream.write(data)
             if cursor.is_done:
                 return
+            if cursor.has_more:
+                stream.wake()
             await stream.wait()
             data = cursor.take()
     finally:

@@ -39,8 +39,12 @@ class DocumentEvents:
         self._streams = streams
 
     async def begin(self, tenant_id: UUID, document_id: UUID) -> Following:
-        """Listens and reads the state; a document that is not known yet is awaited for 5 s. Raises: Reject 404."""
+        """Listens and reads the state; a document that is not known yet is awaited for 5 s.
+
+        Raises: Reject 404; Unavailable.
+        """
         with ExitStack() as stack:
+            stack.enter_context(self._streams.seat())
             heard = stack.enter_context(self._events.about(document_id))
             found = await self._reads(tenant_id, lambda work: document_by_id(work, document_id))
             if found is None:

@@ -82,7 +82,7 @@ class Effects:
         try:
             await self._producer.publish(topic, command, timeout_s=self._deadline_s)
         except Retry as retry:
-            raise log_unavailable() from retry
+            raise log_unavailable(may_repeat=command.idempotency_id is not None) from retry
 
     @contextmanager
     def listening(self, command: Envelope) -> Iterator[Effect]:

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 MAX_UNREAD = 1_000
 
-OnRaw = Callable[[dict[str, bytes], bytes], None]
+OnRaw = Callable[[dict[str, bytes], bytes, float], None]
 
 
 class Heard:
@@ -26,6 +26,7 @@ class Heard:
     def __init__(self) -> None:
         self._unread: deque[Envelope] = deque(maxlen=MAX_UNREAD)
         self._waiting: asyncio.Future[None] | None = None
+        self._is_given_up = False
         self.on_event: Callable[[], None] | None = None
 
     def put(self, event: Envelope) -> None:
@@ -33,17 +34,25 @@ class Heard:
         self._unread.append(event)
         if self.on_event is not None:
             self.on_event()
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+        self._rouse()
+
+    def give_up(self) -> None:
+        """From here on nobody waits: what was not heard yet did not come in time."""
+        self._is_given_up = True
+        self._rouse()
 
     async def next(self, *, timeout_s: float | None) -> Envelope | None:
         """The next event, or None if none came in time."""
         if not self._unread:
-            if timeout_s is not None and timeout_s <= 0:
+            if self._is_given_up or (timeout_s is not None and timeout_s <= 0):
                 return None
             waiting = self._waiting = asyncio.get_running_loop().create_future()
             await asyncio.wait([waiting], timeout=timeout_s)
         return self._unread.popleft() if self._unread else None
+
+    def _rouse(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
 
 class EventTail:
@@ -57,21 +66,33 @@ class EventTail:
         self._by_subject: dict[bytes, list[Heard]] = {}
         self._on_type: dict[bytes, OnRaw] = {}
         self._by_tenant: dict[bytes, list[Callable[[], None]]] = {}
+        self._is_stopping = False
+
+    def stop_waits(self) -> None:
+        """Whoever waits for an event is told that it did not come in time: the edge is about to end."""
+        self._is_stopping = True
+        for registry in (self._by_cause, self._by_subject):
+            for listeners in registry.values():
+                for heard in listeners:
+                    heard.give_up()
 
     def on_type(self, ce_type: str, hear: OnRaw) -> None:
-        """Every event of a type goes to `hear`, raw: its headers and its value. It must not block or fail."""
+        """Every event of a type goes to `hear`, raw: its headers, its value, and when the broker took it (Unix time).
+
+        It must not block or fail.
+        """
         self._on_type[ce_type.encode()] = hear
 
     @contextmanager
     def caused_by(self, command_id: object) -> Iterator[Heard]:
         """Listens, while the block runs, for what follows from a command."""
-        with _listening(self._by_cause, str(command_id).encode()) as heard:
+        with self._listening(self._by_cause, str(command_id).encode()) as heard:
             yield heard
 
     @contextmanager
     def about(self, subject: object) -> Iterator[Heard]:
         """Listens, while the block runs, for what happens to a session or document."""
-        with _listening(self._by_subject, str(subject).encode()) as heard:
+        with self._listening(self._by_subject, str(subject).encode()) as heard:
             yield heard
 
     @contextmanager
@@ -97,7 +118,7 @@ class EventTail:
             ]
             on_type = self._on_type.get(headers.get("ce_type", b""))
             if on_type is not None and record.value:
-                on_type(headers, record.value)
+                on_type(headers, record.value, record.timestamp / 1000)
             if not listeners:
                 continue
             try:
@@ -108,14 +129,15 @@ class EventTail:
             for heard in listeners:
                 heard.put(event)
 
-
-@contextmanager
-def _listening(registry: dict[bytes, list[Heard]], key: bytes) -> Iterator[Heard]:
-    heard = Heard()
-    registry.setdefault(key, []).append(heard)
-    try:
-        yield heard
-    finally:
-        registry[key].remove(heard)
-        if not registry[key]:
-            del registry[key]
+    @contextmanager
+    def _listening(self, registry: dict[bytes, list[Heard]], key: bytes) -> Iterator[Heard]:
+        heard = Heard()
+        if self._is_stopping:
+            heard.give_up()
+        registry.setdefault(key, []).append(heard)
+        try:
+            yield heard
+        finally:
+            registry[key].remove(heard)
+            if not registry[key]:
+                del registry[key]

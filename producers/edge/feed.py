@@ -91,9 +91,10 @@ class FeedRoutes:
                 await _set_within(woken, min(left_s, reader.pause_s))
 
     async def _stream(self, reader: Reader, receive: Receive, send: Send) -> None:
-        async with self._streams.answer(receive, send, headers=[]) as stream:
-            with self._events.of_tenant(reader.tenant_id, stream.wake):
-                await _serve(reader, stream)
+        with self._streams.seat():
+            async with self._streams.answer(receive, send, headers=[]) as stream:
+                with self._events.of_tenant(reader.tenant_id, stream.wake):
+                    await _serve(reader, stream)
 
 
 class Reader:

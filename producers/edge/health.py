@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from fastapi import APIRouter, Response
 
@@ -14,13 +13,11 @@ from producers.edge.problems import Unavailable
 from producers.edge.reads.bounded import Reads
 from producers.edge.responses import json_response
 from producers.edge.sse import OpenStreams
-from schemas.errors import Retry, Stop
+from schemas.errors import Retry
 from schemas.http import Health, Readiness
 from storage.log.producer import LogProducer
 from storage.log.tail import Tail, TopicPartition
 from storage.postgres.unit_of_work import UnitOfWork
-
-logger = logging.getLogger(__name__)
 
 EVERY_S = 2.0
 ANSWER_WITHIN_S = 1.5
@@ -38,13 +35,11 @@ class HealthProbe:
         identity: IdentityTail,
         tails: Mapping[str, Tail],
         reads: Reads,
-        on_fatal: Callable[[BaseException], None],
     ) -> None:
         self._producer = producer
         self._identity = identity
         self._tails = tails
         self._reads = reads
-        self._on_fatal = on_fatal
         self._found: dict[str, str] = {}
         self._asked_at = float("-inf")
         self._ends: dict[TopicPartition, int] = {}
@@ -81,8 +76,6 @@ class HealthProbe:
     async def ask(self) -> None:
         """One round, at most `ANSWER_WITHIN_S` long."""
         broker, postgres = await asyncio.gather(self._ask_broker(), self._ask_postgres())
-        if self._producer.is_dead:
-            self._on_fatal(Stop("the Kafka producer died for good; the process must start anew"))
         self._found = {
             "publish": "the producer is dead" if self._producer.is_dead else broker,
             "identity": OK if self._identity.is_at_end and _runs(self._identity.tail) else "not read to its end",

@@ -14,17 +14,22 @@ RETRY_AFTER_S = 1
 
 
 class Unavailable(Reject):
-    """Something that the edge needs is away: 503, the same request may succeed soon."""
+    """Something that the edge needs is away: 503, the same request may succeed soon.
 
-    def __init__(self, code: str, detail: str) -> None:
+    `may_repeat`: it can be repeated without a thought; otherwise it may have taken effect already.
+    """
+
+    def __init__(self, code: str, detail: str, *, may_repeat: bool = True) -> None:
         super().__init__(code, 503, detail)
+        self.may_repeat = may_repeat
 
 
-def log_unavailable() -> Unavailable:
+def log_unavailable(*, may_repeat: bool = True) -> Unavailable:
     """The broker did not acknowledge in time. The record may still land: the same Idempotency-Key joins it."""
-    return Unavailable(
-        "log_unavailable", "Kafka did not acknowledge in time; repeat the request, best with an Idempotency-Key"
-    )
+    if may_repeat:
+        return Unavailable("log_unavailable", "Kafka did not acknowledge in time; repeat the request")
+    detail = "Kafka did not acknowledge in time, and the request may still take effect; send an Idempotency-Key"
+    return Unavailable("log_unavailable", f"{detail} with requests that you want to repeat", may_repeat=False)
 
 
 def database_unavailable() -> Unavailable:
@@ -71,11 +76,23 @@ def problem_body(reject: Reject, request_id: str) -> bytes:
 
 
 def problem_headers(reject: Reject, extra: Mapping[str, str] | None = None) -> RawHeaders:
-    """The headers that go with it."""
+    """The headers that go with it.
+
+    OpenAI's clients repeat every 408, 409, 429 and 5xx on their own: `x-should-retry: false` stops them.
+    """
     headers = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
     if reject.status in {429, 503}:
         headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
+    if not _may_be_repeated(reject):
+        headers.append((b"x-should-retry", b"false"))
     if reject.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     headers.extend((name.encode(), value.encode()) for name, value in (extra or {}).items())
     return headers
+
+
+def _may_be_repeated(reject: Reject) -> bool:
+    """A conflict stays one; what failed inside, or is on its way without a key, may take effect twice."""
+    if isinstance(reject, Unavailable):
+        return reject.may_repeat
+    return reject.status not in {409, 500}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -19,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 MAX_REMEMBERED = 20_000
 FRESH_S = 60.0
-"""An event older than this may be one that is told again: what it began may have a long past."""
+"""An event that is told later than this is told again: what it began may have a long past."""
 
 
 class _Body(msgspec.Struct):
@@ -75,7 +74,7 @@ class RequestedCompletions:
             if not waiters:
                 del self._awaited[completion_id]
 
-    def _on_requested(self, headers: dict[str, bytes], value: bytes) -> None:
+    def _on_requested(self, headers: dict[str, bytes], value: bytes, told_s: float) -> None:
         try:
             body = self._decode(value)
             tenant, user = UUID(headers["ce_tenantid"].decode()), UUID(headers["ce_userid"].decode())
@@ -83,14 +82,14 @@ class RequestedCompletions:
             logger.warning("a CompletionRequested was not understood: %s", error)
             return
         created_s = body.created_at.timestamp()
-        if body.prefix_end == 0 and time.time() - created_s < FRESH_S:
+        if body.prefix_end == 0 and told_s - created_s < FRESH_S:
             entry = Requested(tenant, user, body.session_id, body.message_id, created_s)
             self._requested.put(body.completion_id, entry)
         for waiting in self._awaited.get(body.completion_id, ()):
             if not waiting.done():
                 waiting.set_result(None)
 
-    def _on_deleted(self, headers: dict[str, bytes], _: bytes) -> None:
+    def _on_deleted(self, headers: dict[str, bytes], _: bytes, __: float) -> None:
         try:
             self._deleted.put(UUID(headers["ce_subject"].decode()), None)
         except (KeyError, ValueError) as error:

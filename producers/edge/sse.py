@@ -14,10 +14,12 @@ from contextlib import asynccontextmanager, contextmanager
 
 from producers.edge import frames
 from producers.edge.asgi import Disconnected, RawHeaders, Receive, Send
+from producers.edge.problems import Unavailable
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 15.0
+MAX_STREAMS = 10_000
 HEADERS: RawHeaders = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -92,9 +94,11 @@ class EventStream:
 
 
 class OpenStreams:
-    """Every open event stream of this process: beats for the quiet ones, and ends all of them when the edge stops."""
+    """Every open event stream of this process: at most so many, beats for the quiet, an end when the edge stops."""
 
-    def __init__(self, *, heartbeat_s: float = HEARTBEAT_S) -> None:
+    def __init__(self, *, max_streams: int = MAX_STREAMS, heartbeat_s: float = HEARTBEAT_S) -> None:
+        self._max_streams = max_streams
+        self._n_seats = 0
         self._heartbeat_s = heartbeat_s
         self._streams: set[EventStream] = set()
         self._task: asyncio.Task[None] | None = None
@@ -122,6 +126,18 @@ class OpenStreams:
             stream.stop()
         for tell in self._told:
             tell()
+
+    @contextmanager
+    def seat(self) -> Iterator[None]:
+        """A place among the open streams, for as long as the block runs. Raises: Unavailable if all are taken."""
+        if self._n_seats >= self._max_streams:
+            detail = f"this edge keeps {self._max_streams} streams open and no more; ask another edge, or again soon"
+            raise Unavailable("too_many_streams", detail)
+        self._n_seats += 1
+        try:
+            yield
+        finally:
+            self._n_seats -= 1
 
     @contextmanager
     def on_stop(self, tell: Callable[[], None]) -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from uuid import UUID
 
@@ -44,6 +44,7 @@ class StreamHub:
         *,
         client_id: str,
         ring_bytes: int,
+        wall_s: Callable[[], float] = time.time,
     ) -> None:
         self._bootstrap = bootstrap
         self._reads = reads
@@ -55,7 +56,9 @@ class StreamHub:
             client_id=client_id,
             lookback_s=LOOKBACK_S,
             max_wait_ms=100,
+            wall_s=wall_s,
         )
+        self._wall_s = wall_s
         self._rings = [Ring(ring_bytes // CHAT_CHUNKS.partitions) for _ in range(CHAT_CHUNKS.partitions)]
         self._channels: dict[bytes, Channel] = {}
         self._opening: dict[tuple[UUID, UUID], asyncio.Task[Channel | None]] = {}
@@ -64,7 +67,7 @@ class StreamHub:
 
     async def start(self) -> None:
         """Holds after: what was written in the last minute is being read. Raises: Retry."""
-        since_s = time.time() - LOOKBACK_S
+        since_s = self._wall_s() - LOOKBACK_S
         await self.tail.start()
         for partition, offset in self.tail.positions.items():
             self._rings[partition.partition].begin(offset=offset, since_s=since_s)

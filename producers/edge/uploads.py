@@ -35,7 +35,7 @@ from schemas.events import DocumentUploaded
 from schemas.http import DocumentProgress, DocumentView, NewDocument
 from schemas.ids import new_id
 from schemas.topics import KNOWLEDGE_COMMANDS
-from storage.ports import BlobStore, StoredBlob
+from storage.ports import BlobStore, StorageFull, StoredBlob
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Uploads:
     async def add(self, receive: Receive, caller: Caller) -> tuple[DocumentView, Preference]:
         """Stores and registers; as registered, or with status `accepted` if the wait ran out.
 
-        Raises: Reject 400, 409 for bytes that the tenant has already, 413, 415, 422; Unavailable; Disconnected.
+        Raises: Reject 400, 409 for bytes that the tenant has already, 413, 415, 422, 507; Unavailable; Disconnected.
         """
         identity, wanted = Identity.of(caller), preference(caller.headers, self._wait_s)
         document_id = identity.new("document")
@@ -80,8 +80,11 @@ class Uploads:
         key = f"tenants/{caller.principal.tenant_id}/documents/{document_id}/v1/original{suffix}"
         try:
             stored = await self._store(receive, caller, key)
+        except StorageFull as full:
+            detail = "the blob store is full and nothing was kept; repeat the request when its operators have made room"
+            raise Reject("storage_full", 507, detail) from full
         except Retry as retry:
-            raise Unavailable("storage_unavailable", "the blob store is away or full; repeat the request") from retry
+            raise Unavailable("storage_unavailable", "the blob store is away; repeat the request") from retry
         body = AddDocument(
             document_id=document_id,
             name=stored.name,

@@ -31,6 +31,7 @@ class Connection:
         self._api_key = target.api_key
         self._patience_s = patience_s
         self._turn = 0
+        self._has_reached = False
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Connection:
@@ -62,12 +63,12 @@ class Connection:
         headers: dict[str, str] | None = None,
     ) -> ViewT:
         loop = asyncio.get_running_loop()
-        deadline, pause_s, reached = loop.time() + self._patience_s, _FIRST_PAUSE_S, False
+        deadline, pause_s, n_refused = loop.time() + self._patience_s, _FIRST_PAUSE_S, 0
         while True:
             url = self._url(path)
             try:
                 async with self._session.request(method, url, headers=headers, **body()) as response:
-                    reached = True
+                    self._has_reached = True
                     text = await response.read()
                     if response.status < 400:
                         return _viewed(view, text, url)
@@ -76,12 +77,9 @@ class Connection:
                         raise failure
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
                 failure = self._unreachable(error)
-                if (
-                    isinstance(error, aiohttp.ClientConnectorError)
-                    and not reached
-                    and self._turn + 1 >= len(self._urls)
-                ):
-                    raise failure from None  # nobody listens anywhere: waiting would only hide it
+                n_refused += isinstance(error, aiohttp.ClientConnectorError)
+                if n_refused >= len(self._urls) and not self._has_reached:
+                    raise failure from None  # nobody ever listened anywhere: waiting would only hide it
             if loop.time() + pause_s > deadline:
                 raise failure from None
             self._turn += 1

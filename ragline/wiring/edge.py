@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from producers.edge.app import Edge, EdgeLimits, build_app
 from ragline import __version__
-from ragline.settings import Settings
+from ragline.file_limit import streams_that_fit
+from ragline.settings import EdgeSettings, Settings
 from ragline.wiring.connections import OnFail, build_database, until_there
 from ragline.wiring.stores import build_blobs, build_embedder, build_models, build_vectors
 from retrieval.search import Searcher
@@ -26,7 +27,6 @@ async def edge_running(settings: Settings, on_fail: OnFail, stop: asyncio.Task[N
         blobs, vectors, embedder = build_blobs(settings), build_vectors(settings), build_embedder(settings)
         for close in (producer.stop, blobs.close, vectors.close, embedder.close):
             stack.push_async_callback(close)
-        limits = settings.edge
         edge = build_app(
             bootstrap=settings.kafka_bootstrap,
             database=database,
@@ -35,12 +35,7 @@ async def edge_running(settings: Settings, on_fail: OnFail, stop: asyncio.Task[N
             searcher=Searcher(vectors, embedder, PassageVisibility(database)),
             model_names=list(build_models(settings).by_name),
             on_fatal=on_fail,
-            limits=EdgeLimits(
-                wait_s=limits.wait_s,
-                publish_deadline_s=limits.publish_deadline_s,
-                max_upload_bytes=limits.max_upload_bytes,
-                ring_bytes=limits.ring_bytes,
-            ),
+            limits=_limits(settings.edge),
             version=__version__,
         )
 
@@ -58,3 +53,13 @@ async def edge_running(settings: Settings, on_fail: OnFail, stop: asyncio.Task[N
         starting.result()
         stack.push_async_callback(edge.stop)
         yield edge
+
+
+def _limits(settings: EdgeSettings) -> EdgeLimits:
+    return EdgeLimits(
+        wait_s=settings.wait_s,
+        publish_deadline_s=settings.publish_deadline_s,
+        max_upload_bytes=settings.max_upload_bytes,
+        ring_bytes=settings.ring_bytes,
+        max_streams=streams_that_fit(settings.max_streams),
+    )

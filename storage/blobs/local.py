@@ -16,7 +16,7 @@ from typing import BinaryIO, ParamSpec, TypeVar
 
 from schemas.errors import Retry
 from storage.blobs.keys import checked_folder, checked_key, checked_start
-from storage.ports import BlobNotFound, StoredBlob
+from storage.ports import BlobNotFound, StorageFull, StoredBlob
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -28,6 +28,8 @@ STALE_AFTER_S = 86_400.0
 _BLOB = "~"
 """Ends a blob's file name, so that the keys `a` and `a/b` can both exist; no key contains it."""
 _INCOMING = "~incoming"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""The disk, the user's share of it, or what a file may have."""
 
 
 class LocalBlobStore:
@@ -184,15 +186,15 @@ class _Upload:
 async def _in_thread(
     function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
 ) -> Result:
-    """Runs file work off the loop. Raises: Retry for what the disk or its rights refuse."""
+    """Runs file work off the loop. Raises: Retry for what the disk or its rights refuse; StorageFull."""
     try:
         return await asyncio.to_thread(function, *args, **kwargs)
     except FileNotFoundError:
         raise
     except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        what = "the disk of the blob store is full; free some space" if full else "the blob store's disk failed"
-        raise Retry(f"{what} ({error})") from error
+        if error.errno in _FULL:
+            raise StorageFull(f"the disk of the blob store is full; free some space ({error})") from error
+        raise Retry(f"the blob store's disk failed ({error})") from error
 
 
 def _not_found(key: str) -> BlobNotFound:

@@ -12,7 +12,6 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
@@ -188,10 +187,10 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._publisher.publish(records)
 
     async def _transact(self, commands: Sequence[Envelope]) -> list[OutboxRecord]:
-        now = datetime.now(UTC)
         subscription = self._subscription
         async with self._database.transaction() as work:
             admission = await inbox.admit(work, subscription.group, commands)
+            now = await work.now()
             handle = subscription.handle
             outgoing = await handle(work, admission.fresh) if handle is not None and admission.fresh else []
             outgoing += [
@@ -209,9 +208,9 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._dead_letters.keep(item.record, dead)
         reject = Reject("dead_lettered", 500, "this could not be processed; it is kept and the operators can see why")
         subscription = self._subscription
-        event = rejection(item.envelope, reject, source=subscription.group, now=datetime.now(UTC))
         try:
             async with self._database.transaction() as work:
+                event = rejection(item.envelope, reject, source=subscription.group, now=await work.now())
                 records = await outbox.add(work, [(subscription.rejects_to, event)])
         except (Retry, Stop):
             raise

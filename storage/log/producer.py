@@ -7,6 +7,7 @@ import functools
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -49,6 +50,8 @@ class LogProducer:
         self._bootstrap = bootstrap
         self._client_id = client_id
         self._producer: AIOKafkaProducer | None = None
+        self._died = asyncio.Event()
+        self._cause = ""
 
     async def start(self) -> None:
         """Connects. Raises: Retry if no broker answers."""
@@ -69,6 +72,7 @@ class LogProducer:
             await producer.stop()
             raise Retry(f"Kafka at {self._bootstrap}: {error}") from error
         self._producer = producer
+        producer._sender.sender_task.add_done_callback(self._delivered)
 
     async def stop(self, *, timeout_s: float = 5.0) -> None:
         """Sends what is buffered, for at most `timeout_s`."""
@@ -81,18 +85,22 @@ class LogProducer:
 
     @property
     def is_dead(self) -> bool:
-        """Whether the sender ended for good (`OutOfOrderSequenceNumber` and the like): only a new process helps."""
-        if self._producer is None:
-            return False
-        task = self._producer._sender.sender_task
-        return bool(task is not None and task.done())
+        """Whether a record was refused for good: what follows it on its partition would be refused too."""
+        return self._died.is_set()
 
     async def watch(self) -> None:
-        """Returns after `stop`. Raises: Stop as soon as the sender has died for good."""
-        if self._producer is not None and (sender := self._producer._sender.sender_task) is not None:
-            await asyncio.wait([sender])
-        if self._producer is not None:
-            raise Stop("the Kafka producer died for good; the process must start anew")
+        """Raises: Stop as soon as the producer has died for good (`OutOfOrderSequenceNumber` and the like)."""
+        await self._died.wait()
+        raise self._stop()
+
+    def _stop(self) -> Stop:
+        return Stop(f"the Kafka producer died for good, the process must start anew: {self._cause}")
+
+    def _delivered(self, future: asyncio.Future[Any]) -> None:
+        """An idempotent producer numbers its records: one that is refused leaves a gap that is never closed."""
+        if self._producer is not None and not future.cancelled() and (error := future.exception()) is not None:
+            self._cause = self._cause or repr(error)
+            self._died.set()
 
     async def send_raw(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, *, partition: int | None = None
@@ -104,11 +112,12 @@ class LogProducer:
         if self._producer is None:
             raise Retry("the producer is not connected")
         if self.is_dead:
-            raise Stop("the Kafka producer died for good; the process must start anew")
+            raise self._stop()
         try:
             future: asyncio.Future[Ack] = await self._producer.send(topic, value, key, partition, headers=headers)
         except KafkaError as error:
             raise Retry(f"Kafka: {error!r}") from error
+        future.add_done_callback(self._delivered)
         return future
 
     async def send(self, topic: Topic, envelope: Envelope) -> asyncio.Future[Ack]:

@@ -55,8 +55,10 @@ class Tail:
         client_id: str,
         lookback_s: float | None = 0.0,
         max_wait_ms: int = 100,
+        wall_s: Callable[[], float] = time.time,
     ) -> None:
         self._bootstrap = bootstrap
+        self._wall_s = wall_s
         self._partitions = [TopicPartition(t.name, p) for t in topics for p in range(t.partitions)]
         self._on_records = on_records
         self._client_id = client_id
@@ -122,7 +124,7 @@ class Tail:
             return
         await consumer.seek_to_end(*self._partitions)
         if self._lookback_s > 0:
-            since_ms = int((time.time() - self._lookback_s) * 1000)
+            since_ms = int((self._wall_s() - self._lookback_s) * 1000)
             found = await consumer.offsets_for_times(dict.fromkeys(self._partitions, since_ms))
             for partition, at in found.items():
                 if at is not None:

@@ -12,7 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from schemas.errors import Retry, Stop
-from schemas.topics import DEAD_LETTER_RETENTION_MS, MAX_RECORD_BYTES, TOPICS
+from schemas.topics import BROKERS_CLOCK, DEAD_LETTER_RETENTION_MS, MAX_RECORD_BYTES, TOPICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ def wanted_topics() -> list[WantedTopic]:
                 "cleanup.policy": "delete",
                 "retention.ms": str(DEAD_LETTER_RETENTION_MS),
                 "max.message.bytes": str(2 * MAX_RECORD_BYTES),
+                **BROKERS_CLOCK,
             }
             wanted.append(WantedTopic(topic.dead_letter_topic, topic.partitions, config))
     return wanted

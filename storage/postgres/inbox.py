@@ -24,19 +24,23 @@ REUSED = Reject("idempotency_key_reused", 422, "this Idempotency-Key was used wi
 
 
 async def admit(work: UnitOfWork, consumer: str, commands: Sequence[Envelope]) -> Admission:
-    """Enters the commands; each key is entered once, by the first command that holds it, in log order."""
+    """Enters the commands; each key is entered once, by the first command that holds it, in log order.
+
+    Holds after: the transaction knows its time.
+    """
     first: dict[UUID, Envelope] = {}
     for command in commands:
         first.setdefault(command.idempotency_id or command.id, command)
     keys = sorted(first)
-    rows = await work.fetch(
-        "INSERT INTO inbox (consumer, key, command_id) SELECT $1, k, c FROM unnest($2::uuid[], $3::uuid[]) AS t(k, c)"
-        " ON CONFLICT DO NOTHING RETURNING key",
+    [row] = await work.fetch(
+        "WITH entered AS (INSERT INTO inbox (consumer, key, command_id)"
+        " SELECT $1, k, c FROM unnest($2::uuid[], $3::uuid[]) AS t(k, c) ON CONFLICT DO NOTHING RETURNING key)"
+        " SELECT now() AS now, array(SELECT key FROM entered) AS keys",
         consumer,
         keys,
         [first[key].id for key in keys],
     )
-    entered = {row["key"] for row in rows}
+    work.began_at, entered = row["now"], set(row["keys"])
     known = {key: first[key].id for key in entered}
     if len(entered) < len(keys):
         seen = await work.fetch(

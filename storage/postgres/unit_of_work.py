@@ -7,6 +7,7 @@ import functools
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
 
@@ -33,6 +34,7 @@ AWAY = (
     asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,
     asyncpg.DiskFullError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     ConnectionError,
     TimeoutError,
     OSError,
@@ -50,6 +52,13 @@ class UnitOfWork:
         self._connection = connection
         self.tenant_id = tenant_id
         self.after_commit: list[Callable[[], None]] = []
+        self.began_at: datetime | None = None
+
+    async def now(self) -> datetime:
+        """When this transaction began, by PostgreSQL's clock: the one clock that all processes share."""
+        if self.began_at is None:
+            self.began_at = await self.fetchval("SELECT now()")
+        return self.began_at
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         """Every row."""
@@ -73,11 +82,18 @@ class UnitOfWork:
 class Database:
     """A pool of connections to PostgreSQL.
 
-    Opens lazily, so that a process starts and accepts while PostgreSQL is away.
+    Opens lazily, so that a process starts and accepts while PostgreSQL is away. A transaction in which its process
+    says nothing for `idle_timeout_s` is ended by the server: a frozen process must not hold what others wait for.
     """
 
-    def __init__(self, dsn: str, *, max_connections: int = 10, timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, dsn: str, *, max_connections: int = 10, timeout_s: float = 30.0, idle_timeout_s: float = 10.0
+    ) -> None:
         self._dsn = dsn
+        self._server_settings = {
+            "application_name": "ragline",
+            "idle_in_transaction_session_timeout": str(int(idle_timeout_s * 1000)),
+        }
         self._max = max_connections
         self._timeout_s = timeout_s
         self._pool: Pool | None = None
@@ -136,7 +152,7 @@ class Database:
                         command_timeout=self._timeout_s,
                         init=_init_connection,
                         reset=_reset,
-                        server_settings={"application_name": "ragline"},
+                        server_settings=self._server_settings,
                     )
         return self._pool
 

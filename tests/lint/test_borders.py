@@ -135,3 +135,37 @@ def test_no_installed_package_owns_our_names() -> None:
         if first in PACKAGES
     ]
     assert not found, f"one of two packages of a name is not importable; drop the dependency: {found}"
+
+
+WALL_CLOCK = {
+    "producers/edge/app.py": "the parameter by which the edge's clock enters",
+    "producers/edge/auth.py": "keys expire at a time of the calendar",
+    "producers/edge/feed.py": "cursors of 31 days, to which an hour is nothing",
+    "producers/edge/messages.py": "what is accepted and not applied yet has no time of its own",
+    "producers/edge/stream_hub.py": "where a fresh edge begins to read; its rings say which time they hold",
+    "producers/edge/uploads.py": "what is accepted and not applied yet has no time of its own",
+    "storage/log/tail.py": "where a fresh edge begins to read; its rings say which time they hold",
+    "consumers/completions/chunk_writer.py": "ce_time, which informs",
+    "consumers/completions/settle.py": "ce_time, which informs",
+    "consumers/documents/checkpoints.py": "ce_time, which informs",
+    "consumers/documents/overdue.py": "ce_time, which informs",
+    "consumers/index/writer.py": "ce_time, which informs",
+    "schemas/envelope.py": "ce_time, which informs",
+    "storage/log/dead_letters.py": "when a record died, which informs",
+    "providers/failures.py": "Retry-After as a date, of a server that does not say its own",
+    "consumers/documents/downloads.py": "files of a day ago",
+    "storage/blobs/local.py": "files of a day ago",
+    "ragline/cli/dlq.py": "--since, as the person at the terminal counts",
+}
+
+
+def test_nothing_that_counts_depends_on_a_process_s_clock() -> None:
+    found = {source.path for source in product() if any(_wall_clock(node) for node in ast.walk(source.tree))}
+    assert found == WALL_CLOCK.keys(), (
+        "a process's clock may be wrong: leases and `created_at` go by PostgreSQL's (`work.now()`), times in the log by"
+        f" the broker's, spans are monotonic; say why it does not matter here: {sorted(found ^ WALL_CLOCK.keys())}"
+    )
+
+
+def _wall_clock(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and ast.unparse(node) in {"time.time", "datetime.now", "datetime.utcnow"}

@@ -1,8 +1,10 @@
-"""PostgreSQL or Kafka dies under the work: it waits, and goes on where it was."""
+"""PostgreSQL or Kafka dies under the work, or a disk is full: it waits, and goes on where it was."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -10,7 +12,8 @@ from ragline.dev_stack.embedded import EmbeddedServers, ServerRole
 from schemas.events import DocumentIndexed, PassagesEmbedded
 from storage.log.topic_admin import apply_topics
 from storage.postgres import migrate
-from tests.integration.documents.room import HashEmbedder, open_room
+from tests.full_disk import full_disk
+from tests.integration.documents.room import HashEmbedder, Room, open_room
 
 DATA = "\n".join(f"line {n}" for n in range(300)).encode()
 
@@ -35,3 +38,41 @@ async def test_a_document_survives_the_death_of_a_server(role: ServerRole, tmp_p
             assert (await room.version(document_id))["n_embedded"] == 300
     # What was embedded and could not be stored is embedded again, nothing else.
     assert sum(embedder.counts.values()) <= 300 + 2 * 20
+
+
+async def given_back(room: Room, document_id: UUID) -> None:
+    """Returns when an attempt has ended that is to be repeated."""
+    async with asyncio.timeout(30):
+        while (await room.version(document_id))["not_before"] is None:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_disk_that_is_full_is_waited_for_and_said(room: Room, caplog: pytest.LogCaptureFixture) -> None:
+    """Its text fits, its vectors do not."""
+    lines = "\n".join(f"line {n}" for n in range(1000)).encode()
+    async with room.consuming(), room.learning(HashEmbedder(), batch_size=1000):
+        document_id = await room.upload(b"small")
+        await room.heard.end(document_id)
+        with full_disk(32 * 1024):
+            document_id = await room.upload(lines)
+            await given_back(room, document_id)
+            assert f"document {document_id} waits 5 s: the disk of the blob store is full" in caplog.text
+            assert sorted(await room.keys(document_id)) == ["v1/original", "v1/text.txt"]
+            assert not list((room.folder / "blobs" / "~incoming").iterdir()), "nothing half stored"
+        async with room.database.transaction() as work:
+            await work.execute("UPDATE document_versions SET not_before = NULL WHERE document_id = $1", document_id)
+        assert isinstance(await room.heard.end(document_id), DocumentIndexed)
+        version = await room.version(document_id)
+    assert (version["attempt"], version["barren_attempts"]) == (2, 0), "it does not count against the file"
+
+
+async def test_a_temporary_folder_that_is_full_is_no_fault_of_the_file(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with room.consuming(with_index=False):
+        document_id = await room.upload(DATA * 20)
+        with full_disk(1024):
+            async with room.learning(HashEmbedder()):
+                await given_back(room, document_id)
+        assert f"document {document_id} waits 5 s: the temporary folder" in caplog.text
+        assert (await room.version(document_id))["barren_attempts"] == 0

@@ -12,6 +12,8 @@ import pytest
 
 from producers.edge.app import EdgeLimits
 from ragline.dev_stack.embedded import EmbeddedServers, ServerRole
+from schemas.errors import Stop
+from schemas.topics import CHAT_COMMANDS
 from storage.blobs.local import LocalBlobStore
 from storage.log.producer import LogProducer
 from storage.postgres.unit_of_work import Database
@@ -154,3 +156,23 @@ async def test_without_kafka_a_post_is_a_503_in_time_and_its_repetition_joins(
 
         await eventually(joined, within_s=30)
         assert len((await client.get(f"/api/v1/sessions/{session_id}/messages")).json()["items"]) == 2
+
+
+async def test_an_edge_whose_producer_died_for_good_answers_503_and_ends(
+    servers: EmbeddedServers, somebody: Person, database: Database, tmp_path: Path
+) -> None:
+    own = LogProducer(servers.kafka_bootstrap, client_id="test-dying")
+    await own.start()
+    async with (
+        running_edge(servers.kafka_bootstrap, database, own, LocalBlobStore(tmp_path)) as dying,
+        dying.client(somebody) as client,
+    ):
+        session_id = await new_session(client)
+        assert own._producer is not None
+        for partition in range(CHAT_COMMANDS.partitions):
+            own._producer._txn_manager.increment_sequence_number((CHAT_COMMANDS.name, partition), 7)
+        for _ in range(2):
+            refused = await post(client, session_id, "q")
+            assert (refused.status_code, refused.json()["code"]) == (503, "log_unavailable")
+        assert [type(error) for error in dying.fatal[:1]] == [Stop]
+    await own.stop()

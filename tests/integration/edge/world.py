@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -114,6 +115,7 @@ class RunningEdge:
     blobs: LocalBlobStore
     searcher: FakeSearcher
     fatal: list[BaseException]
+    server: uvicorn.Server
 
     @asynccontextmanager
     async def client(self, who: Person | None = None) -> AsyncIterator[httpx.AsyncClient]:
@@ -124,7 +126,13 @@ class RunningEdge:
 
 @asynccontextmanager
 async def running_edge(
-    bootstrap: str, database: Database, producer: LogProducer, blobs: LocalBlobStore, limits: EdgeLimits | None = None
+    bootstrap: str,
+    database: Database,
+    producer: LogProducer,
+    blobs: LocalBlobStore,
+    limits: EdgeLimits | None = None,
+    *,
+    clock_off_s: float = 0.0,
 ) -> AsyncIterator[RunningEdge]:
     """An edge that has started and answers."""
     fatal: list[BaseException] = []
@@ -139,6 +147,7 @@ async def running_edge(
         on_fatal=fatal.append,
         limits=limits or EdgeLimits(),
         version="1.2.3",
+        wall_s=lambda: time.time() + clock_off_s,
     )
     await edge.start()
     config = uvicorn.Config(edge, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=3)
@@ -150,7 +159,7 @@ async def running_edge(
         await asyncio.sleep(0.01)
     port = sockets[0].getsockname()[1]
     try:
-        yield RunningEdge(edge, f"http://127.0.0.1:{port}", blobs, searcher, fatal)
+        yield RunningEdge(edge, f"http://127.0.0.1:{port}", blobs, searcher, fatal, server)
     finally:
         edge.stop_streams()
         server.should_exit = True

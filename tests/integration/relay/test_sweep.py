@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID
 
 from consumers.relay.retention import delete_expired
@@ -44,13 +45,38 @@ async def test_forgotten_records_are_published_in_order_and_marked(
     assert await sweep_once(database, producer, older_than_s=0) == 0
     await tail.until(await tail.end_offsets())
     assert [one.id for one in found] == [one.id for one in events]
-    # a relay that dies between publish and mark: the same records, the same ids
+    await tail.stop()
+
+
+async def test_a_relay_that_dies_between_publish_and_mark_is_repeated_under_the_same_ids(
+    servers: EmbeddedServers, database: Database, producer: LogProducer
+) -> None:
+    session = new_id()
+    found: list[UUID] = []
+
+    def take(_: TopicPartition, records: Records) -> None:
+        envelopes = [decode(CHAT_EVENTS, record.headers, record.value) for record in records]
+        found.extend(one.id for one in envelopes if one.body.key() == str(session))
+
+    tail = Tail(servers.kafka_bootstrap, [CHAT_EVENTS], take, client_id="test-relay")
+    await tail.start()
+    events = [event(session, version) for version in range(1, 6)]
     async with database.transaction() as work:
-        await work.execute("INSERT INTO outbox_unpublished (id) VALUES ($1)", events[3].id)
-    assert await sweep_once(database, producer, older_than_s=0) == 1
+        await outbox.add(work, [(CHAT_EVENTS, one) for one in events])
+    ids = [one.id for one in events]
+    async with database.transaction() as work:
+        await work.execute("SELECT FROM outbox_unpublished WHERE id = $1 FOR UPDATE", ids[2])  # it cannot mark
+        relay = asyncio.create_task(sweep_once(database, producer, older_than_s=0))
+        async with asyncio.timeout(20):
+            while len(found) < len(ids):
+                await asyncio.sleep(0.01)
+        relay.cancel()
+        await asyncio.gather(relay, return_exceptions=True)
+    assert await sweep_once(database, producer, older_than_s=0) == len(ids)
+    assert await sweep_once(database, producer, older_than_s=0) == 0
     await tail.until(await tail.end_offsets())
     await tail.stop()
-    assert [one.id for one in found] == [*(one.id for one in events), events[3].id]
+    assert found == [*ids, *ids]
 
 
 async def test_the_feed_is_in_commit_order(database: Database) -> None:

@@ -75,6 +75,9 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert 28 < soon <= 30
     assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0
     assert retry_after_s("soon") is None
+    date = "Wed, 21 Oct 2015 07:28:00 GMT"
+    assert retry_after_s("Wed, 21 Oct 2015 07:28:12 GMT", date=date) == 12, "by the server's clock, whatever ours says"
+    assert from_response(503, {"Retry-After": "Wed, 21 Oct 2015 07:28:12 GMT", "Date": date}, b"").retry_after_s == 12
     assert retry_after_s(None) is None
 
 

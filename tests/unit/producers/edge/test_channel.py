@@ -195,6 +195,22 @@ def test_a_reader_ahead_of_its_edge_gets_nothing_twice_when_the_edge_catches_up(
     assert client.text == "abcdefghi"
 
 
+def test_a_long_text_is_taken_in_pieces_each_character_once() -> None:
+    text = "ä🦊" * 100_000
+    state = FoldState(attempt=1, epoch=0, end=len(text), seq=1, chunk_ends=(len(text),))
+    channel = Channel(ID, OWNER, Base(state, text))
+    cursor, client = Cursor(channel, Position(0, 5)), Client(text=text[:5])
+    sizes = [0]
+    channel.read(StreamEnded(completion_id=ID, message_id=MESSAGE, epoch=0, end=len(text), status="complete"))
+    while not cursor.is_done:
+        data = cursor.take()
+        client.feed(data)
+        sizes.append(len(data))
+    assert (client.text, client.ended) == (text, "completed")
+    assert 64 * 1024 < max(sizes) < 128 * 1024
+    assert not cursor.has_more
+
+
 def test_a_stream_that_ends_elsewhere_is_short_and_never_closes_by_itself() -> None:
     log = written([("chunk", "abc")])
     channel = Channel(ID, OWNER, EMPTY_BASE)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from producers.edge.asgi import Message
+from producers.edge.problems import Unavailable
 from producers.edge.sse import EventStream, OpenStreams
 
 
@@ -46,6 +49,15 @@ async def test_an_answer_begins_and_ends_once() -> None:
     assert [m["type"] for m in connection.sent] == ["http.response.start", "http.response.body", "http.response.body"]
     assert [m.get("more_body") for m in connection.sent[1:]] == [True, False]
     assert len(streams) == 0
+
+
+def test_there_are_so_many_places_and_each_is_free_again() -> None:
+    streams = OpenStreams(max_streams=2)
+    with streams.seat():
+        with streams.seat(), pytest.raises(Unavailable, match="keeps 2 streams open"), streams.seat():
+            raise AssertionError
+        with streams.seat():
+            pass
 
 
 async def test_a_quiet_stream_is_kept_alive_by_a_line_without_a_blank_one() -> None:

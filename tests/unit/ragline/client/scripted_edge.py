@@ -98,14 +98,14 @@ problem = _problem
 
 
 @asynccontextmanager
-async def serving(edge: ScriptedEdge) -> AsyncIterator[ScriptedEdge]:
+async def serving(edge: ScriptedEdge, port: int = 0) -> AsyncIterator[ScriptedEdge]:
     """The edge listens on a port of its own."""
     app = web.Application()
     handler: Callable[[web.Request], Any] = edge.handle
     app.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()
     edge.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:

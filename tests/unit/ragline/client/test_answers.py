@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from uuid import UUID
 
 import pytest
@@ -12,6 +14,7 @@ from ragline.client.answers import Answer, Restarted, Said, ask, numbers_of
 from ragline.client.connection import Connection
 from ragline.client.errors import CutError, RefusedError, UnreachableError
 from ragline.client.target import Target
+from schemas.http import CompletionView
 from tests.unit.ragline.client.scripted_edge import (
     COMPLETION,
     DOCUMENT,
@@ -25,6 +28,7 @@ from tests.unit.ragline.client.scripted_edge import (
     terminal,
 )
 
+PATH = f"/api/v1/completions/{COMPLETION}"
 STREAM = f"GET {completion()['stream_url']}"
 STARTED = b"event: started\ndata: {}\n\n"
 KEY = "a" * 64
@@ -137,6 +141,20 @@ async def test_one_dead_edge_of_two_is_passed_by() -> None:
     edge = ScriptedEdge([delta(0, "größer") + terminal()])
     async with serving(edge):
         assert _text(await _ask(dead, edge.url)) == "größer"
+
+
+async def test_edges_that_restart_one_after_the_other_are_waited_for() -> None:
+    """The second request begins at an edge that has gone since; then both have, for a moment."""
+    first, second = ScriptedEdge(), ScriptedEdge()
+    async with AsyncExitStack() as running:
+        async with serving(first), serving(second):
+            connection = await running.enter_async_context(Connection(Target((first.url, second.url), KEY)))
+            assert (await connection.get(PATH, CompletionView)).content == "größer"
+        back = asyncio.create_task(connection.get(PATH, CompletionView))
+        while connection._turn < 3:
+            await asyncio.sleep(0.01)
+        await running.enter_async_context(serving(second, port=int(second.url.rpartition(":")[2])))
+        assert (await back).content == "größer"
 
 
 @pytest.mark.parametrize("body", [{}, [], {"items": []}])
