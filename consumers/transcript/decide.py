@@ -303,23 +303,40 @@ def _evolved(session: Session, fact: Body, at: datetime) -> Session:
                 session, version=version, messages={**session.messages, message.id: message}, active_leaf_id=message.id
             )
         case CompletionRequested():
-            message = Message(fact.message_id, fact.parent_id, "ai", "pending", fact.completion_id)
-            completion = Completion(fact.completion_id, fact.message_id, "pending")
-            return replace(
-                session,
-                version=version,
-                messages={**session.messages, message.id: message},
-                n_open=session.n_open + 1,
-                completions={**session.completions, completion.id: completion},
-                active_leaf_id=message.id,
-            )
-        case CancelRequested() | CompletionCancelled():
-            status = fact.status if isinstance(fact, CancelRequested) else "cancelled"
-            completion = replace(session.completions[fact.completion_id], status=status)
-            return replace(
-                session,
-                version=version,
-                n_open=session.n_open - isinstance(fact, CompletionCancelled),
-                completions={**session.completions, completion.id: completion},
-            )
+            return replace(_requested_by(session, fact), version=version)
+        case CancelRequested():
+            completion = replace(session.completions[fact.completion_id], status=fact.status)
+            return replace(session, version=version, completions={**session.completions, completion.id: completion})
+        case CompletionCancelled():
+            return replace(_cancelled_by(session, fact), version=version)
     raise TypeError(f"the transcript does not know {fact.ce_type}")
+
+
+def _requested_by(session: Session, fact: CompletionRequested) -> Session:
+    """A new answer, or a resumed one with the text that it has."""
+    resumed = session.messages.get(fact.message_id)
+    text = resumed.partial_content if resumed is not None else ""
+    message = Message(fact.message_id, fact.parent_id, "ai", "pending", fact.completion_id, text)
+    completion = Completion(fact.completion_id, fact.message_id, "pending", end=fact.prefix_end, text=text)
+    return replace(
+        session,
+        messages={**session.messages, message.id: message},
+        n_open=session.n_open + 1,
+        completions={**session.completions, completion.id: completion},
+        active_leaf_id=message.id,
+    )
+
+
+def _cancelled_by(session: Session, fact: CompletionCancelled) -> Session:
+    """One that waited has ended: its message may be resumed by a later command of the same batch."""
+    completion = replace(session.completions[fact.completion_id], status="cancelled")
+    messages, message = session.messages, session.messages.get(fact.message_id)
+    if message is not None:
+        ended = replace(message, status="cancelled", partial_content=fact.partial_content)
+        messages = {**messages, message.id: ended}
+    return replace(
+        session,
+        messages=messages,
+        n_open=session.n_open - 1,
+        completions={**session.completions, completion.id: completion},
+    )

@@ -238,19 +238,21 @@ def _completion_columns(rows: Sequence[tuple[CompletionRequested, Envelope]]) ->
 
 
 async def _reopen(work: UnitOfWork, rows: Sequence[CompletionRequested]) -> None:
-    """A resumed message gets its new completion; its partial text stays where it is."""
-    if not rows:
+    """A resumed message gets its newest completion; its partial text stays where it is."""
+    newest = {body.message_id: body.completion_id for body in rows}
+    if not newest:
         return
     await work.execute(
         "UPDATE messages m SET completion_id = t.completion_id, status = 'pending', error_code = NULL,"
         " error_message = NULL, updated_at = now()"
         " FROM unnest($1::uuid[], $2::uuid[]) AS t(id, completion_id) WHERE m.id = t.id",
-        [body.message_id for body in rows],
-        [body.completion_id for body in rows],
+        list(newest),
+        list(newest.values()),
     )
 
 
 async def _cancel_queued(work: UnitOfWork, facts: Sequence[Fact]) -> None:
+    """A message that was resumed in the same batch belongs to another completion already."""
     if not facts:
         return
     ids = [getattr(fact.body, "completion_id", None) for fact in facts]
@@ -259,7 +261,7 @@ async def _cancel_queued(work: UnitOfWork, facts: Sequence[Fact]) -> None:
     )
     await work.execute(
         "UPDATE messages m SET status = 'cancelled', partial_content = c.checkpoint_text, updated_at = now()"
-        " FROM completions c WHERE c.id = ANY($1::uuid[]) AND m.id = c.message_id",
+        " FROM completions c WHERE c.id = ANY($1::uuid[]) AND m.id = c.message_id AND m.completion_id = c.id",
         ids,
     )
 
