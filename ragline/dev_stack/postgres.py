@@ -139,14 +139,15 @@ class PostgresServer:
         await self._run_to_end("postgres", arguments, cwd=data, stdin=";\n\n".join([*statements, ""]))
 
     async def _set_password(self) -> None:
-        """Give the role the home's password, unless it has it."""
+        """Give the role the home's password and the right to make the tenants' role, unless it has them."""
+        quoted = self._password.replace("'", "''")
+        statement = f"ALTER ROLE {DATABASE} CREATEROLE PASSWORD '{quoted}'"
         mark = self._folder / "password.sha256"
-        digest = hashlib.sha256(self._password.encode()).hexdigest()
+        digest = hashlib.sha256(statement.encode()).hexdigest()
         with contextlib.suppress(OSError):
             if mark.read_text() == digest:
                 return
-        quoted = self._password.replace("'", "''")
-        await self._single_user(self._data, [f"ALTER ROLE {DATABASE} PASSWORD '{quoted}'"])
+        await self._single_user(self._data, [statement])
         write_private(mark, digest)
 
     def _clear_after_kill(self) -> None:

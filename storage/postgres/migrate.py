@@ -17,8 +17,14 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import SQLModel
 
 import storage.postgres.tables  # noqa: F401 - fills the metadata
-from schemas.errors import Retry
+from schemas.errors import Retry, Stop
 from schemas.ids import advisory_key
+
+_INSUFFICIENT_PRIVILEGE = "42501"
+_REMEDY = (
+    "It must own the database and either be allowed to create roles (ALTER ROLE … CREATEROLE) or be given the role of"
+    " tenants (CREATE ROLE ragline_tenant; GRANT ragline_tenant TO … WITH SET TRUE, ADMIN TRUE)"
+)
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -35,6 +41,8 @@ async def _run(dsn: str, work: Callable[[Connection], list[str]]) -> list[str]:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": advisory_key("migrate")})
             return await connection.run_sync(work)
     except (OSError, DBAPIError) as error:
+        if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE:
+            raise Stop(f"PostgreSQL does not let this user migrate: {error.orig}. {_REMEDY}") from error
         if isinstance(error, DBAPIError) and not error.connection_invalidated:
             raise
         raise Retry(f"PostgreSQL: {error}") from error
@@ -48,7 +56,7 @@ def sqlalchemy_url(dsn: str) -> str:
 
 
 async def upgrade(dsn: str, revision: str = "head") -> None:
-    """Brings the schema to `revision`; a schema that is there already is left alone. Raises: Retry."""
+    """Brings the schema to `revision`; a schema that is there already is left alone. Raises: Retry, Stop."""
 
     def work(connection: Connection) -> list[str]:
         command.upgrade(_config(connection), revision)

@@ -45,8 +45,14 @@ UniqueViolation = asyncpg.UniqueViolationError
 """Another transaction has stored what must stand once."""
 
 
+_AS_TENANT = "SELECT set_config('ragline.tenant_id', $1, true), set_config('role', 'ragline_tenant', true)"
+
+
 class UnitOfWork:
-    """One transaction. `tenant_id` is its scope; None is the system's (consumers that serve all tenants)."""
+    """One transaction. `tenant_id` is its scope; None is the system's (consumers that serve all tenants).
+
+    Within a tenant's scope PostgreSQL itself shows that tenant's rows alone, and lets nothing be written.
+    """
 
     def __init__(self, connection: ProxyConnection, tenant_id: UUID | None) -> None:
         self._connection = connection
@@ -112,7 +118,7 @@ class Database:
             async with pool.acquire(timeout=timeout_s or self._timeout_s) as connection:
                 async with connection.transaction():
                     if tenant_id is not None:
-                        await connection.execute("SELECT set_config('ragline.tenant_id', $1, true)", str(tenant_id))
+                        await connection.execute(_AS_TENANT, str(tenant_id))
                     work = UnitOfWork(connection, tenant_id)
                     yield work
                 for callback in work.after_commit:
