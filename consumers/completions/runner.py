@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
 from consumers.completions import store
 from consumers.completions.attempt import Attempt, Tools
+from consumers.completions.lease_trust import LeaseTrust
 from consumers.completions.wakeup import wakeup_tail
 from schemas.errors import Retry, Stop
 
@@ -36,6 +38,7 @@ class CompletionRunner:
         self._pace = pace
         self._owner = owner
         self._on_fail = on_fail
+        self._trust: LeaseTrust
         self._running: dict[UUID, tuple[Attempt, asyncio.Task[None]]] = {}
         self._ready = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -47,6 +50,8 @@ class CompletionRunner:
         """Begins to claim. Raises: Retry if Kafka or PostgreSQL is away."""
         await store.expire_leases(self._tools.database, owner=self._owner)
         await self._tail.start()
+        away_s = max(self._pace.lease_s - self._pace.checkpoint_s, 2 * SWEEP_S)
+        self._trust = LeaseTrust(away_s=away_s, lease_s=self._pace.lease_s, now_s=time.monotonic())
         loops = (("claims", self._claim_forever()), ("checkpoints", self._checkpoint_forever()))
         self._tasks = [asyncio.create_task(loop, name=f"completions {name}") for name, loop in loops]
         for task in (*self._tasks, self._tail.task):
@@ -95,7 +100,13 @@ class CompletionRunner:
 
     async def _claim(self, limit: int) -> None:
         try:
-            jobs = await store.claim(self._tools.database, owner=self._owner, lease_s=self._pace.lease_s, limit=limit)
+            jobs = await store.claim(
+                self._tools.database,
+                owner=self._owner,
+                lease_s=self._pace.lease_s,
+                limit=limit,
+                may_take_over=self._leases_are_trusted,
+            )
         except Retry as retry:
             logger.warning("completions: no claim: %s", retry)
             return
@@ -107,6 +118,9 @@ class CompletionRunner:
             self._running[job.id] = (attempt, task)
         if len(jobs) == limit:
             self._ready.set()
+
+    def _leases_are_trusted(self) -> bool:
+        return self._trust.answered(time.monotonic())
 
     async def _run(self, attempt: Attempt) -> None:
         try:
@@ -132,6 +146,7 @@ class CompletionRunner:
             except Retry as retry:
                 logger.warning("completions: no checkpoint: %s", retry)
                 continue
+            self._leases_are_trusted()
             for attempt, point in zip(attempts, points, strict=True):
                 status = statuses.get(attempt.job.id)
                 if status is None:

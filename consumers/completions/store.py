@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from storage.postgres.unit_of_work import Database, UniqueViolation, UnitOfWork
 
 _CLAIMABLE = (
     "c.status IN ('pending', 'in_progress', 'cancelling') AND (c.lease_until IS NULL OR c.lease_until <= now())"
-    " AND (c.not_before IS NULL OR c.not_before <= now())"
+    " AND (c.not_before IS NULL OR c.not_before <= now()) AND (c.lease_owner IS NULL OR $4)"
 )
 # Fair between tenants: a tenant's next job waits behind as many others as the tenant has running already.
 _CLAIM = f"""
@@ -38,11 +38,17 @@ FROM locked WHERE c.id = locked.id RETURNING c.*
 """  # noqa: S608 - no input in it
 
 
-async def claim(database: Database, *, owner: str, lease_s: float, limit: int) -> list[Job]:
-    """Takes up to `limit` heads of sessions' queues whose lease is free. Raises: Retry."""
+async def claim(
+    database: Database, *, owner: str, lease_s: float, limit: int, may_take_over: Callable[[], bool]
+) -> list[Job]:
+    """Takes up to `limit` heads of sessions' queues whose lease is free.
+
+    `may_take_over` is asked when PostgreSQL has answered: whether one that expired is free, too. Raises: Retry.
+    """
     try:
         async with database.transaction() as work:
-            jobs = [job_from_row(row) for row in await work.fetch(_CLAIM, owner, lease_s, limit)]
+            rows = await work.fetch(_CLAIM, owner, lease_s, limit, may_take_over())
+            jobs = [job_from_row(row) for row in rows]
             if jobs:
                 await work.execute(
                     "UPDATE messages SET status = 'in_progress' WHERE id = ANY($1::uuid[]) AND status = 'pending'",

@@ -24,7 +24,7 @@ def stream_faults(played: Played, evidence: Evidence, ai: Message | None, late: 
     if row is None or log is None:
         return [*faults, f"{'no row' if row is None else 'no record in the log'}"]
     expected = answer_text(played.turn.question)
-    faults += _usage_faults(row, log, evidence, played.completion_id)
+    faults += usage_faults(row, log, evidence, played.completion_id)
     faults += _reset_faults(played, row)
     if len(log.ends) != 1:
         faults.append(f"{len(log.ends)} StreamEnded")
@@ -82,7 +82,7 @@ def _stored_faults(played: Played, row: Mapping[str, Any], ai: Message | None, l
     return faults
 
 
-def _usage_faults(row: Mapping[str, Any], log: LoggedStream, evidence: Evidence, id_: str) -> list[str]:
+def usage_faults(row: Mapping[str, Any], log: LoggedStream, evidence: Evidence, id_: str) -> list[str]:
     """Once per attempt: each that wrote or ended is counted, none that never was, and Kafka has what the row has."""
     counted = evidence.outbox_usage.get(id_, {})
     faults = []

@@ -17,7 +17,6 @@ PATIENCE_S = 90.0
 _PAUSE_S = (0.1, 0.6)
 _AWAY = {502, 503, 504}
 _REQUEST_S = 12.0
-_SILENCE_S = 8.0
 
 
 class GaveUpError(Exception):
@@ -30,11 +29,12 @@ class _Cut(Exception):  # noqa: N818 - a fact
 
 @dataclass(slots=True)
 class Reach:
-    """The edges, and the run's own time."""
+    """The edges, the run's own time, and after how long without a byte a reader tries another connection."""
 
     session: aiohttp.ClientSession
     urls: Sequence[str]
     now_s: Callable[[], float]
+    silence_s: float = 8.0
     statuses: dict[str, int] = field(default_factory=dict)
 
     def count(self, what: str) -> None:
@@ -128,7 +128,7 @@ async def _connection(
     """One connection, read to its end; its status. Raises: _Cut."""
     decoder = SseDecoder(reading.last_id)
     headers = {"Last-Event-ID": reading.last_id} if reading.last_id else {}
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=3.0, sock_read=_SILENCE_S)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=3.0, sock_read=reach.silence_s)
     async with reach.session.get(url, headers=headers, timeout=timeout) as response:
         if response.status != 200:
             return response.status

@@ -62,7 +62,7 @@ class Striker:
                 victim.kill()
                 self.blows.append(Blow(now_s, strike.role, victim.pid, True, now_s))
                 return
-            frozen = _stop_all(victim)
+            frozen = freeze(victim)
         except psutil.NoSuchProcess:
             self.n_missed += 1
             return
@@ -72,8 +72,8 @@ class Striker:
         task.add_done_callback(self._thaws.discard)
 
 
-def _stop_all(victim: psutil.Process) -> list[psutil.Process]:
-    """The process and its children: a frozen postmaster alone would leave its sessions running."""
+def freeze(victim: psutil.Process) -> list[psutil.Process]:
+    """SIGSTOP for the process and its children: a frozen postmaster alone would leave its sessions running."""
     victim.suspend()
     frozen = [victim]
     for process in _living(victim.children(recursive=True)):
@@ -86,9 +86,14 @@ async def _thaw_later(frozen: Sequence[psutil.Process], after_s: float) -> None:
     try:
         await asyncio.sleep(after_s)
     finally:
-        for process in frozen:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.resume()
+        thaw(frozen)
+
+
+def thaw(frozen: Sequence[psutil.Process]) -> None:
+    """They go on, those that are still there."""
+    for process in frozen:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.resume()
 
 
 def _living(processes: Sequence[psutil.Process]) -> Iterator[psutil.Process]:

@@ -41,7 +41,7 @@ async def test_the_usage_of_a_dead_attempt_outlives_its_dead_taker(
         await rig.reader.has_text(asked.completion_id, 300)
         await first.die()
     await store.expire_leases(rig.database, owner="worker-a")
-    (claimed,) = await store.claim(rig.database, owner="dead", lease_s=0.1, limit=1)
+    (claimed,) = await store.claim(rig.database, owner="dead", lease_s=0.1, limit=1, may_take_over=lambda: True)
     assert (claimed.id, claimed.attempt) == (asked.completion_id, 2)
     async with rig.worker(model, "worker-b"):
         state = await rig.reader.ended(asked.completion_id)
