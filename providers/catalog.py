@@ -30,6 +30,8 @@ class ModelSpec:
     context_tokens: int = 8192
     max_output_tokens: int = 2048
     timeout_s: float = 120.0
+    stall_timeout_s: float = 30.0
+    fallbacks: tuple[str, ...] = ()
     adapter: Literal["auto", "direct", "litellm"] = "auto"
 
 
@@ -52,7 +54,10 @@ def build_chat_models(specs: Sequence[ModelSpec], *, counter: TokenCounter) -> M
     if not specs:
         answerer = ExtractiveAnswerer(counter=counter)
         return Models({answerer.name: answerer})
-    return Models({spec.name: _build(spec, counter) for spec in specs})
+    return Models(
+        by_name={spec.name: _build(spec, counter) for spec in specs},
+        fallbacks={spec.name: spec.fallbacks for spec in specs},
+    )
 
 
 async def start_chat_models(models: Models) -> None:
@@ -80,6 +85,7 @@ def _build(spec: ModelSpec, counter: TokenCounter) -> ChatModel:
             context_tokens=spec.context_tokens,
             max_output_tokens=spec.max_output_tokens,
             timeout_s=spec.timeout_s,
+            stall_timeout_s=spec.stall_timeout_s,
             counter=counter,
         )
     if api_base is None:
@@ -93,5 +99,6 @@ def _build(spec: ModelSpec, counter: TokenCounter) -> ChatModel:
         context_tokens=spec.context_tokens,
         max_output_tokens=spec.max_output_tokens,
         timeout_s=spec.timeout_s,
+        stall_timeout_s=spec.stall_timeout_s,
         counter=counter,
     )

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Iterator
 
 from providers.clean_text import clean
-from providers.ports import ChatRequest, Delta, Finished, TokenCounter
+from providers.ports import ChatRequest, Delta, Finished, Timeouts, TokenCounter
 from providers.sentence_ranking import Sentence, answering_sentences
 
 NAME = "offline-extractive"
@@ -50,6 +50,11 @@ class ExtractiveAnswerer:
     def max_output_tokens(self) -> int:
         """More than five sentences need."""
         return 4_096
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """Nothing is waited for."""
+        return Timeouts()
 
     async def close(self) -> None:
         """Nothing to give up."""

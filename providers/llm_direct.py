@@ -15,7 +15,7 @@ import msgspec
 
 from providers.chat_chunks import Reading
 from providers.failures import from_response
-from providers.ports import ChatRequest, Delta, Finished, ProviderError, TokenCounter
+from providers.ports import ChatRequest, Delta, Finished, ProviderError, Timeouts, TokenCounter
 from providers.prefill import (
     AnswerText,
     PrefillMode,
@@ -52,6 +52,7 @@ class DirectChatModel:
         context_tokens: int = 8192,
         max_output_tokens: int = 2048,
         timeout_s: float = 120.0,
+        stall_timeout_s: float = 30.0,
         connect_timeout_s: float = 10.0,
         counter: TokenCounter,
     ) -> None:
@@ -65,6 +66,7 @@ class DirectChatModel:
         self._prefill = prefill
         self._context_tokens, self._max_output_tokens = context_tokens, max_output_tokens
         self._timeout_s, self._connect_timeout_s = timeout_s, connect_timeout_s
+        self._timeouts = Timeouts(timeout_s, stall_timeout_s)
         self._counter = counter
         self._session: aiohttp.ClientSession | None = None
         self._ask_for_usage = True
@@ -89,6 +91,11 @@ class DirectChatModel:
     def max_output_tokens(self) -> int:
         """Most tokens of an answer when the request does not say."""
         return self._max_output_tokens
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """As configured."""
+        return self._timeouts
 
     async def close(self) -> None:
         """Gives up all connections; running streams end with `connection_lost`."""

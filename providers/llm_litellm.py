@@ -14,7 +14,7 @@ from typing import Any
 
 from providers.clean_text import clean
 from providers.failures import from_status, retry_after_s
-from providers.ports import ChatRequest, Delta, Finished, ProviderError, TokenCounter
+from providers.ports import ChatRequest, Delta, Finished, ProviderError, Timeouts, TokenCounter
 from providers.prefill import (
     AnswerText,
     Continuation,
@@ -46,6 +46,7 @@ class LiteLLMChatModel:
         context_tokens: int = 8192,
         max_output_tokens: int = 2048,
         timeout_s: float = 120.0,
+        stall_timeout_s: float = 30.0,
         counter: TokenCounter,
     ) -> None:
         self._name, self._model = name, model
@@ -53,6 +54,7 @@ class LiteLLMChatModel:
         self._prefill = prefill
         self._context_tokens, self._max_output_tokens = context_tokens, max_output_tokens
         self._timeout_s = timeout_s
+        self._timeouts = Timeouts(timeout_s, stall_timeout_s)
         self._counter = counter
         self._used = False
 
@@ -75,6 +77,11 @@ class LiteLLMChatModel:
     def max_output_tokens(self) -> int:
         """Most tokens of an answer when the request does not say."""
         return self._max_output_tokens
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """As configured."""
+        return self._timeouts
 
     async def start(self) -> None:
         """Imports litellm, off the loop; afterwards the first call is as fast as any."""

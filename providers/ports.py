@@ -81,6 +81,14 @@ class ProviderError(RaglineError):
         self.retry_after_s = retry_after_s
 
 
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long text may stay away: the first, and any that follows."""
+
+    first_text_s: float = 120.0
+    stall_s: float = 30.0
+
+
 class ChatModel(Protocol):
     """A model that streams text."""
 
@@ -102,6 +110,11 @@ class ChatModel(Protocol):
     @property
     def max_output_tokens(self) -> int:
         """Most tokens of an answer when the request does not say."""
+        ...
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """When the caller should give a stream up; an adapter itself only notices a silent connection."""
         ...
 
     def stream(self, request: ChatRequest) -> AsyncIterator[Delta | Finished]:
@@ -154,9 +167,10 @@ class TokenCounter(Protocol):
 
 @dataclass(slots=True)
 class Models:
-    """The configured chat models by name; the first is the default."""
+    """The configured chat models by name; the first is the default. `fallbacks`: who answers where one cannot."""
 
     by_name: dict[str, ChatModel] = field(default_factory=dict)
+    fallbacks: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def default(self) -> ChatModel:
@@ -166,3 +180,12 @@ class Models:
     def get(self, name: str | None) -> ChatModel:
         """The model a client asked for, or the default. Raises: KeyError."""
         return self.default if name is None else self.by_name[name]
+
+    def fallbacks_after(self, current: str, *, asked: str | None) -> list[ChatModel]:
+        """Who may answer where `current` could not, first choice first; `asked` is the client's model.
+
+        Only the fallbacks of the model that was asked for count, not theirs in turn: so a chain ends.
+        """
+        first = self.default.name if asked is None else asked
+        chain = [first, *self.fallbacks.get(first, ())]
+        return [self.by_name[name] for name in chain[chain.index(current) + 1 :]] if current in chain else []

@@ -37,7 +37,9 @@ class ModelSettings(BaseModel):
     max_output_tokens: int = Field(default=2048, ge=1)
     input_cost_per_million: float | None = Field(default=None, ge=0)
     output_cost_per_million: float | None = Field(default=None, ge=0)
-    timeout_s: float = Field(default=120.0, gt=0)
+    timeout_s: float = Field(default=120.0, gt=0, description="longest wait for the first text of an answer")
+    stall_timeout_s: float = Field(default=30.0, gt=0, description="longest silence in the middle of an answer")
+    fallbacks: tuple[str, ...] = Field(default=(), description="names of models that answer where this one cannot")
     adapter: Literal["auto", "direct", "litellm"] = "auto"
 
 
@@ -70,6 +72,22 @@ class WorkerSettings(BaseModel):
     max_attempts: int = Field(default=5, ge=1)
     batch_records: int = Field(default=500, ge=1, le=10_000)
     session_timeout_ms: int = Field(default=6000, ge=1000)
+
+
+class LimitSettings(BaseModel):
+    """What each tenant may have at once; the tenant `default` has no limits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    running_completions: int = Field(
+        default=50, ge=1, description="answers of one tenant that are written at once, by all workers together"
+    )
+    waiting_completions: int = Field(
+        default=1000, ge=1, description="answers of one tenant that may wait to be begun; beyond, a message is a 429"
+    )
+    waiting_documents: int = Field(
+        default=1000, ge=1, description="documents of one tenant that may wait to be learnt; beyond, an upload is a 429"
+    )
 
 
 class ClientSettings(BaseModel):
@@ -108,6 +126,7 @@ class Settings(BaseSettings):
     embedding_model: str = "wordllama-256"
     edge: EdgeSettings = EdgeSettings()
     worker: WorkerSettings = WorkerSettings()
+    limits: LimitSettings = LimitSettings()
     client: ClientSettings = ClientSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -118,6 +137,11 @@ class Settings(BaseSettings):
             raise ValueError("models: every name may stand once")
         if self.auxiliary_model is not None and self.auxiliary_model not in names:
             raise ValueError(f"auxiliary_model: no model is named so; known: {', '.join(names) or 'none'}")
+        for number, model in enumerate(self.models):
+            others = [name for name in names if name != model.name]
+            if len(set(model.fallbacks)) < len(model.fallbacks) or not set(model.fallbacks) <= set(others):
+                given, known = ", ".join(model.fallbacks), ", ".join(others) or "none"
+                raise ValueError(f"models.{number}.fallbacks: other models, each once (got {given}); known: {known}")
         return self
 
     @property

@@ -16,7 +16,10 @@ class Retry(RaglineError):  # noqa: N818 - named for what the caller does
 
 
 class Reject(RaglineError):  # noqa: N818
-    """The command cannot take effect; its caller is told `code` (stable), `status` (HTTP) and `detail`."""
+    """The command cannot take effect; its caller is told `code` (stable), `status` (HTTP) and `detail`.
+
+    A 429 holds for now only: the same command may be sent again, under the same Idempotency-Key.
+    """
 
     def __init__(self, code: str, status: int, detail: str, *, field: str | None = None, **extra: str | int) -> None:
         super().__init__(detail)

@@ -16,6 +16,8 @@ from consumers.completions.chunk_writer import ChunkWriter
 from consumers.completions.context import Contexts, Prepared
 from consumers.completions.flush_ticks import FlushTicks
 from consumers.completions.job import Base, Job
+from consumers.completions.retries import EXHAUSTED, Again, FallBack, GiveUp, Retries
+from consumers.completions.stall import StallWatch
 from consumers.completions.take import Taken, fold_log
 from providers.ports import ChatModel, Delta, Finished, Models, ProviderError, TokenCounter
 from schemas.errors import Reject, Retry, Stop
@@ -28,8 +30,7 @@ logger = logging.getLogger(__name__)
 
 Interruption = Literal["cancelled", "lost", "shutdown", "unwritable"]
 
-FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.2, 20.0
-EXHAUSTED = ErrorInfo(code="attempts_exhausted", message="the model gave no new text in several attempts")
+SETTLE_AGAIN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Tools:
     prices: Mapping[str, tuple[float, float]]
     ticks: FlushTicks
     lease_s: float
-    max_attempts: int
+    retries: Retries
 
 
 class Attempt:
@@ -91,7 +92,7 @@ class Attempt:
             await self._run()
         except Retry as retry:
             logger.warning("completion %s attempt %d: %s", self.job.id, self.job.attempt, retry)
-            await self._give_back(retry.after_s)
+            await self._give_back(retry.after_s, is_barren=self._calls_provider)
         finally:
             self.writer.close()
 
@@ -107,9 +108,9 @@ class Attempt:
         elif self.job.status == "cancelling" or self._interruption == "cancelled":
             await self._reopen(taken)
             await self._settle("cancelled")
-        elif self.job.barren_attempts > self._tools.max_attempts and not taken.has_new_text:
+        elif self.job.barren_attempts > self._tools.retries.max_attempts and not taken.has_new_text:
             await self._reopen(taken)
-            await self._settle("failed", error=EXHAUSTED)
+            await self._go_on_after(ProviderError(EXHAUSTED, "its worker was lost each time", retryable=True))
         else:
             await self._generate(taken)
 
@@ -156,7 +157,7 @@ class Attempt:
 
     async def _generate(self, taken: Taken) -> None:
         try:
-            model = self._model = self._tools.models.get(self.job.generation.model)
+            model = self._model = self._choose_model()
         except KeyError:
             message = f'model "{self.job.generation.model}" is not configured any more'
             await self._settle("failed", error=ErrorInfo(code="unknown_model", message=message))
@@ -164,7 +165,7 @@ class Attempt:
         try:
             prepared = self._prepared = await self._tools.contexts.prepare(self.job, model)
         except Reject as reject:
-            await self._settle("failed", error=ErrorInfo(code=reject.code, message=reject.detail))
+            await self._go_on_after(ProviderError(reject.code, reject.detail, retryable=False))
             return
         context = prepared.plan if self.job.context is None else None
         async with self._tools.database.transaction() as work:
@@ -213,12 +214,14 @@ class Attempt:
     async def _consume(self, model: ChatModel, prepared: Prepared) -> Finished:
         request = replace(prepared.request, prefill=self.writer.text if model.can_prefill else "")
         stream = model.stream(request)
-        async with aclosing(stream):  # type: ignore[type-var]
-            async for item in stream:
-                if isinstance(item, Delta):
+        with StallWatch(model.timeouts) as watch:
+            async with aclosing(stream):  # type: ignore[type-var]
+                async for item in stream:
+                    if not isinstance(item, Delta):
+                        return item
+                    watch.text_came()
                     await self.writer.write(item.text)
-                else:
-                    return item
+                    watch.next_text()
         raise ProviderError("protocol", f"{model.name} ended without saying so", retryable=True)
 
     async def _end_interrupted(self, reason: Interruption) -> None:
@@ -230,9 +233,9 @@ class Attempt:
             case "shutdown":
                 await self.writer.flush()
                 await self.writer.drain()
-                await self._give_back(0.0)
+                await self._give_back(0.0, is_barren=False)
             case "unwritable":
-                await self._give_back(None)
+                await self._give_back(None, is_barren=True)
             case "lost":
                 logger.warning("completion %s: attempt %d lost its lease", self.job.id, self.job.attempt)
 
@@ -240,19 +243,42 @@ class Attempt:
         logger.warning("completion %s attempt %d: %s: %s", self.job.id, self.job.attempt, error.code, error.detail)
         await self.writer.flush()
         await self.writer.drain()
-        if error.retryable:
-            await self._give_back(error.retry_after_s)
-        else:
-            info = ErrorInfo(code=error.code, message=error.detail)
-            await self._settle("failed", error=info, charges=self._own_charge())
+        await self._go_on_after(error)
 
-    async def _give_back(self, after_s: float | None) -> None:
+    async def _go_on_after(self, error: ProviderError) -> None:
+        """The model again, another model, or the end."""
+        has_new_text = self.writer.state.end > self._known_end
+        step = self._tools.retries.next_step(
+            error,
+            n_barren=0 if has_new_text else self.job.barren_attempts,
+            fallback=self._fallback(error),
+            chance=random.random(),  # noqa: S311
+        )
+        match step:
+            case Again():
+                await self._give_back(step.after_s, is_barren=True)
+            case FallBack():
+                logger.warning("completion %s goes on with model %s", self.job.id, step.model)
+                await self._give_back(0.0, is_barren=True, model=step.model)
+            case GiveUp():
+                await self._settle("failed", error=step.error, charges=self._own_charge())
+
+    def _fallback(self, error: ProviderError) -> str | None:
+        """The next model that could answer; for a context that is too long, one with more room."""
+        for model in self._tools.models.fallbacks_after(self._model_name(), asked=self.job.generation.model):
+            has_room = self._model is None or model.context_tokens > self._model.context_tokens
+            if has_room or error.code != "context_too_long":
+                return model.name
+        return None
+
+    async def _give_back(self, after_s: float | None, *, is_barren: bool, model: str | None = None) -> None:
         """Another attempt, by whoever comes first, continues from what the broker has acked."""
-        backoff_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (self.job.barren_attempts - 1))
-        wait_s = backoff_s * random.uniform(0.5, 1.5) if after_s is None else min(after_s, 60.0)  # noqa: S311
+        if after_s is None:
+            after_s = self._tools.retries.wait_s(self.job.barren_attempts, fallback=None, chance=random.random())  # noqa: S311
         try:
             async with self._tools.database.transaction() as work:
-                if not await store.hand_over(work, self.checkpoint(), after_s=wait_s):
+                point = self.checkpoint()
+                if not await store.hand_over(work, point, after_s=after_s, is_barren=is_barren, model=model):
                     return
                 records = []
                 for attempt, usage in self._own_charge().items():
@@ -275,12 +301,12 @@ class Attempt:
         outcome = ending.Outcome(
             status=status,
             base=Base(state, text, None),
-            model=self._model_name() if self._calls_provider or self.job.context else None,
+            model=self._model_name() if self._calls_provider else self.job.model,
             citations=citations,
             finish_reason=finish_reason,
             error=error,
         )
-        backoff_s = FIRST_BACKOFF_S
+        backoff_s = SETTLE_AGAIN_S
         while True:
             try:
                 async with self._tools.database.transaction() as work:
@@ -318,8 +344,12 @@ class Attempt:
     def _count(self, text: str) -> int:
         return self._tools.tokens.count(text) if text else 0
 
-    def _model_name(self) -> str:
-        return self._model.name if self._model is not None else (self.job.generation.model or self._default_name())
+    def _choose_model(self) -> ChatModel:
+        """The one that answered so far, as long as it is configured; else what was asked for. Raises: KeyError."""
+        models, name = self._tools.models, self.job.model
+        return models.by_name[name] if name in models.by_name else models.get(self.job.generation.model)
 
-    def _default_name(self) -> str:
-        return self._tools.models.default.name
+    def _model_name(self) -> str:
+        if self._model is not None:
+            return self._model.name
+        return self.job.model or self.job.generation.model or self._tools.models.default.name

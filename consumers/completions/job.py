@@ -26,7 +26,8 @@ class Job:
     """One attempt's right to write a completion, for as long as its lease is renewed.
 
     `status` is `in_progress` or `cancelling`. `barren_attempts` counts this attempt and those right before it that
-    brought no new text. `attempt_start` is where the checkpoint's attempt began to write.
+    brought no new text. `attempt_start` is where the checkpoint's attempt began to write. `model` answers: it took the
+    last call, or is the fallback that will take the next; None before the first.
     """
 
     id: UUID
@@ -40,6 +41,7 @@ class Job:
     barren_attempts: int
     attempt_start: int
     generation: Generation
+    model: str | None
     context: dict[str, Any] | None
     base: Base
     created_at: datetime
@@ -82,6 +84,7 @@ def job_from_row(row: Any) -> Job:
         barren_attempts=row["barren_attempts"],
         attempt_start=row["attempt_start"],
         generation=Generation.model_validate(row["generation"], extra="ignore"),
+        model=row["model"],
         context=row["context"],
         base=base_from_row(row),
         created_at=row["created_at"],

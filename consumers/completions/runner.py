@@ -11,21 +11,24 @@ from uuid import UUID
 
 from consumers.completions import store
 from consumers.completions.attempt import Attempt, Tools
+from consumers.completions.claims import claim, expire_leases
 from consumers.completions.lease_trust import LeaseTrust
 from consumers.completions.wakeup import wakeup_tail
+from consumers.tenant_limit import TenantLimit
 from schemas.errors import Retry, Stop
 
 logger = logging.getLogger(__name__)
 
 CLAIM_AT_ONCE = 50
-SWEEP_S = 1.0
+SWEEP_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How many answers at once, how long a lease lives, how often it is renewed."""
+    """How many answers at once, here and of one tenant everywhere; how long a lease lives, how often it is renewed."""
 
     slots: int
+    running: TenantLimit
     lease_s: float
     checkpoint_s: float
 
@@ -48,7 +51,7 @@ class CompletionRunner:
 
     async def start(self) -> None:
         """Begins to claim. Raises: Retry if Kafka or PostgreSQL is away."""
-        await store.expire_leases(self._tools.database, owner=self._owner)
+        await expire_leases(self._tools.database, owner=self._owner)
         await self._tail.start()
         away_s = max(self._pace.lease_s - self._pace.checkpoint_s, 2 * SWEEP_S)
         self._trust = LeaseTrust(away_s=away_s, lease_s=self._pace.lease_s, now_s=time.monotonic())
@@ -100,11 +103,12 @@ class CompletionRunner:
 
     async def _claim(self, limit: int) -> None:
         try:
-            jobs = await store.claim(
+            jobs = await claim(
                 self._tools.database,
                 owner=self._owner,
                 lease_s=self._pace.lease_s,
                 limit=limit,
+                running=self._pace.running,
                 may_take_over=self._leases_are_trusted,
             )
         except Retry as retry:

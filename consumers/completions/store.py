@@ -1,72 +1,15 @@
-"""The completions' rows: claim, checkpoint, hand over, settle. Every write is fenced by the attempt (design §6)."""
+"""The completions' rows: checkpoint, call, hand over. Every write is fenced by the attempt (design §6)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import orjson
 
-from consumers.completions.job import Base, Job, job_from_row
-from schemas.errors import Retry
-from storage.postgres.unit_of_work import Database, UniqueViolation, UnitOfWork
-
-_CLAIMABLE = (
-    "c.status IN ('pending', 'in_progress', 'cancelling') AND (c.lease_until IS NULL OR c.lease_until <= now())"
-    " AND (c.not_before IS NULL OR c.not_before <= now()) AND (c.lease_owner IS NULL OR $4)"
-)
-# Fair between tenants: a tenant's next job waits behind as many others as the tenant has running already.
-_CLAIM = f"""
-WITH running AS (
-  SELECT tenant_id, count(*) AS n FROM completions
-  WHERE status IN ('in_progress', 'cancelling') AND lease_until > now() GROUP BY tenant_id
-), ready AS (
-  SELECT c.id, row_number() OVER (PARTITION BY c.tenant_id ORDER BY c.created_at) + coalesce(r.n, 0) AS turn
-  FROM completions c LEFT JOIN running r ON r.tenant_id = c.tenant_id
-  WHERE {_CLAIMABLE} AND NOT EXISTS (
-    SELECT 1 FROM completions o WHERE o.session_id = c.session_id AND o.queue_no < c.queue_no
-    AND o.status IN ('pending', 'in_progress', 'cancelling'))
-  ORDER BY turn, c.created_at LIMIT $3
-), locked AS (
-  SELECT c.id FROM completions c JOIN ready USING (id) WHERE {_CLAIMABLE} FOR UPDATE OF c SKIP LOCKED
-)
-UPDATE completions c SET attempt = c.attempt + 1, barren_attempts = c.barren_attempts + 1, lease_owner = $1,
-  lease_until = now() + make_interval(secs => $2), not_before = NULL,
-  status = CASE WHEN c.status = 'pending' THEN 'in_progress' ELSE c.status END
-FROM locked WHERE c.id = locked.id RETURNING c.*
-"""  # noqa: S608 - no input in it
-
-
-async def claim(
-    database: Database, *, owner: str, lease_s: float, limit: int, may_take_over: Callable[[], bool]
-) -> list[Job]:
-    """Takes up to `limit` heads of sessions' queues whose lease is free.
-
-    `may_take_over` is asked when PostgreSQL has answered: whether one that expired is free, too. Raises: Retry.
-    """
-    try:
-        async with database.transaction() as work:
-            rows = await work.fetch(_CLAIM, owner, lease_s, limit, may_take_over())
-            jobs = [job_from_row(row) for row in rows]
-            if jobs:
-                await work.execute(
-                    "UPDATE messages SET status = 'in_progress' WHERE id = ANY($1::uuid[]) AND status = 'pending'",
-                    [job.message_id for job in jobs],
-                )
-            return jobs
-    except UniqueViolation as error:
-        raise Retry(f"another worker claimed in the same session: {error}") from error
-
-
-async def expire_leases(database: Database, *, owner: str) -> int:
-    """A process that has just taken the slot `owner` knows that its predecessor is dead: its jobs are free at once."""
-    async with database.transaction() as work:
-        return await work.execute(
-            "UPDATE completions SET lease_until = now()"
-            " WHERE lease_owner = $1 AND lease_until > now() AND status IN ('in_progress', 'cancelling')",
-            owner,
-        )
+from consumers.completions.job import Base, Job
+from storage.postgres.unit_of_work import Database, UnitOfWork
 
 
 async def begin_call(
@@ -148,17 +91,23 @@ async def _store_bases(work: UnitOfWork, changed: Sequence[tuple[Checkpoint, Bas
     )
 
 
-async def hand_over(work: UnitOfWork, point: Checkpoint, *, after_s: float) -> bool:
-    """Gives the job back with all that was acked; another attempt may begin after `after_s`. False if fenced."""
+async def hand_over(work: UnitOfWork, point: Checkpoint, *, after_s: float, is_barren: bool, model: str | None) -> bool:
+    """Gives the job back with all that was acked; another attempt may begin after `after_s`. False if fenced.
+
+    An attempt that ended for a reason outside the model is not counted as barren; another `model` begins its own count.
+    """
     if point.base is not None:
         await _store_bases(work, [(point, point.base)])
     return bool(
         await work.execute(
-            "UPDATE completions SET lease_until = now(), lease_owner = NULL,"
-            " not_before = now() + make_interval(secs => $3)"
+            "UPDATE completions SET lease_until = now(), lease_owner = NULL, model = coalesce($4, model),"
+            " not_before = now() + make_interval(secs => $3), barren_attempts = CASE WHEN $4 IS NOT NULL THEN 0"
+            "  WHEN $5 THEN barren_attempts ELSE greatest(barren_attempts - 1, 0) END"
             " WHERE id = $1 AND attempt = $2 AND status IN ('in_progress', 'cancelling')",
             point.job.id,
             point.job.attempt,
             after_s,
+            model,
+            is_barren,
         )
     )

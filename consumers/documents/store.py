@@ -10,11 +10,14 @@ import orjson
 
 from consumers.deciding import Fact
 from consumers.documents.state import Document, Library
+from consumers.tenant_limit import TenantLimit
 from schemas.commands import AddDocument, DocumentCommand
 from schemas.envelope import Envelope
 from schemas.events import DocumentDeleted, DocumentUploaded
 from schemas.ids import advisory_key
 from storage.postgres.unit_of_work import UnitOfWork
+
+WAITING = TenantLimit(1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,9 @@ class _Upload:
     is_deleted: bool
 
 
-async def load(work: UnitOfWork, commands: Sequence[Envelope]) -> dict[object, Library]:
+async def load(
+    work: UnitOfWork, commands: Sequence[Envelope], *, waiting: TenantLimit = WAITING
+) -> dict[object, Library]:
     """Locks first what the tenants' libraries are asked about: bytes (one holder a tenant), then documents by id."""
     added = {(c.tenant_id, c.body.sha256) for c in commands if isinstance(c.body, AddDocument)}
     ids = {c.body.document_id for c in commands if isinstance(c.body, DocumentCommand)}
@@ -38,8 +43,16 @@ async def load(work: UnitOfWork, commands: Sequence[Envelope]) -> dict[object, L
         )
     documents = await _documents(work, sorted(ids))
     by_bytes = await _by_bytes(work, sorted(added))
+    limited = {tenant_id for tenant_id, _ in added if waiting.holds_for(tenant_id)}
+    n_waiting = await _n_waiting(work, limited)
     return {
-        tenant_id: Library(tenant_id, documents, by_bytes.get(tenant_id, {}))
+        tenant_id: Library(
+            tenant_id,
+            documents,
+            by_bytes.get(tenant_id, {}),
+            n_waiting=n_waiting.get(tenant_id, 0),
+            max_waiting=waiting.most if tenant_id in limited else None,
+        )
         for tenant_id in {command.tenant_id for command in commands}
     }
 
@@ -55,6 +68,17 @@ async def _documents(work: UnitOfWork, ids: list[UUID]) -> dict[UUID, Document]:
         row["id"]: Document(row["id"], row["tenant_id"], row["name"], row["latest_version"], row["deleted_at"])
         for row in rows
     }
+
+
+async def _n_waiting(work: UnitOfWork, tenants: set[UUID]) -> dict[UUID, int]:
+    if not tenants:
+        return {}
+    rows = await work.fetch(
+        "SELECT tenant_id, count(*) AS n FROM document_versions WHERE tenant_id = ANY($1::uuid[])"
+        " AND status IN ('queued', 'parsing', 'embedding', 'indexing') GROUP BY tenant_id",
+        list(tenants),
+    )
+    return {row["tenant_id"]: row["n"] for row in rows}
 
 
 async def _by_bytes(work: UnitOfWork, added: list[tuple[UUID, str]]) -> dict[UUID, dict[str, Document]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from consumers.deciding import Deciding
 from consumers.documents.decide import decide, evolve
 from consumers.documents.state import Library
-from consumers.documents.store import load, save
+from consumers.documents.store import WAITING, load, save
+from consumers.tenant_limit import TenantLimit
 from schemas.envelope import Envelope
 from schemas.records import Body
 from schemas.topics import KNOWLEDGE_COMMANDS, KNOWLEDGE_EVENTS, Topic
@@ -22,12 +25,12 @@ def topic_of(_: Body) -> Topic:
     return KNOWLEDGE_EVENTS
 
 
-def documents() -> Subscription:
-    """The subscription of group `documents` to the knowledge commands."""
+def documents(waiting: TenantLimit = WAITING) -> Subscription:
+    """The subscription of group `documents` to the knowledge commands; so many of a tenant may wait."""
     rules = Deciding[Library](
         source="documents",
         key_of=tenant_of,
-        load=load,
+        load=partial(load, waiting=waiting),
         decide=decide,
         evolve=evolve,
         save=save,

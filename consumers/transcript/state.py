@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from schemas.commands import Generation
 from schemas.events import CompletionStatus, MessageStatus
 
 
@@ -32,7 +33,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message that a command names, or the active leaf."""
+    """A message that a command names, or the active leaf; `generation` is how its answer was asked for."""
 
     id: UUID
     parent_id: UUID | None
@@ -40,13 +41,15 @@ class Message:
     status: MessageStatus
     completion_id: UUID | None = None
     partial_content: str = ""
+    generation: Generation = field(default_factory=Generation)
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
     """One session as of the last command decided. `documents` are those of the tenant that commands name.
 
-    `n_open` counts all completions that can still change, `completions` holds those that commands speak of.
+    `n_open` counts all completions that can still change, `completions` holds those that commands speak of. `n_waiting`
+    counts those of the whole tenant that nobody has begun; at most `max_waiting` may (None: no limit).
     """
 
     id: UUID
@@ -60,6 +63,8 @@ class Session:
     active_leaf_id: UUID | None = None
     deleted_at: datetime | None = None
     n_open: int = 0
+    n_waiting: int = 0
+    max_waiting: int | None = None
     completions: Mapping[UUID, Completion] = field(default_factory=dict)
     messages: Mapping[UUID, Message] = field(default_factory=dict)
     documents: frozenset[UUID] = frozenset()

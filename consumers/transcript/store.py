@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from consumers.deciding import Fact
+from consumers.tenant_limit import TenantLimit
 from consumers.transcript.state import Completion, Message, Session
 from schemas.commands import (
     CancelCompletion,
     DeleteSession,
     EditMessage,
+    Generation,
     PostMessage,
     RegenerateMessage,
     ResumeMessage,
@@ -20,10 +22,13 @@ from schemas.envelope import Envelope
 from schemas.events import CancelRequested, CompletionCancelled, CompletionRequested, MessagePosted
 from storage.postgres.unit_of_work import UnitOfWork
 
+WAITING = TenantLimit(1000)
 _OPEN = "('pending', 'in_progress', 'cancelling')"
 
 
-async def load(work: UnitOfWork, commands: Sequence[Envelope]) -> dict[object, Session]:
+async def load(
+    work: UnitOfWork, commands: Sequence[Envelope], *, waiting: TenantLimit = WAITING
+) -> dict[object, Session]:
     """Locks the sessions (in order of id) and reads what the commands name.
 
     Open completions are locked and read only where a command may end them, so that cancel and claim exclude each
@@ -38,6 +43,7 @@ async def load(work: UnitOfWork, commands: Sequence[Envelope]) -> dict[object, S
     named = [body.completion_id for body in bodies if isinstance(body, CancelCompletion)]
     completions = await _completions(work, sorted(ending), named)
     n_open = await _n_open(work, [row["id"] for row in rows])
+    n_waiting = await _n_waiting(work, {row["tenant_id"] for row in rows if waiting.holds_for(row["tenant_id"])})
     resumed = {body.session_id for body in bodies if isinstance(body, ResumeMessage)}
     leaves = [row["active_leaf_id"] for row in rows if row["id"] in resumed and row["active_leaf_id"]]
     messages = await _messages(work, [*leaves, *_named_messages(bodies)])
@@ -55,6 +61,8 @@ async def load(work: UnitOfWork, commands: Sequence[Envelope]) -> dict[object, S
             active_leaf_id=row["active_leaf_id"],
             deleted_at=row["deleted_at"],
             n_open=n_open.get(row["id"], 0),
+            n_waiting=n_waiting.get(row["tenant_id"], 0),
+            max_waiting=waiting.most if waiting.holds_for(row["tenant_id"]) else None,
             completions=completions.get(row["id"], {}),
             messages=messages.get(row["id"], {}),
             documents=documents.get(row["tenant_id"], frozenset()),
@@ -81,6 +89,17 @@ async def _n_open(work: UnitOfWork, sessions: list[UUID]) -> dict[UUID, int]:
         sessions,
     )
     return {row["session_id"]: row["n"] for row in rows}
+
+
+async def _n_waiting(work: UnitOfWork, tenants: set[UUID]) -> dict[UUID, int]:
+    if not tenants:
+        return {}
+    rows = await work.fetch(
+        "SELECT tenant_id, count(*) AS n FROM completions WHERE tenant_id = ANY($1::uuid[]) AND status = 'pending'"
+        " GROUP BY tenant_id",
+        list(tenants),
+    )
+    return {row["tenant_id"]: row["n"] for row in rows}
 
 
 async def _completions(work: UnitOfWork, ending: list[UUID], named: list[UUID]) -> dict[UUID, dict[UUID, Completion]]:
@@ -111,14 +130,21 @@ async def _messages(work: UnitOfWork, ids: list[UUID]) -> dict[UUID, dict[UUID, 
     if not ids:
         return {}
     rows = await work.fetch(
-        "SELECT id, session_id, parent_id, sender, status, completion_id, coalesce(partial_content, '') AS partial"
-        " FROM messages WHERE id = ANY($1::uuid[])",
+        "SELECT m.id, m.session_id, m.parent_id, m.sender, m.status, m.completion_id, c.generation,"
+        " coalesce(m.partial_content, '') AS partial"
+        " FROM messages m LEFT JOIN completions c ON c.id = m.completion_id WHERE m.id = ANY($1::uuid[])",
         ids,
     )
     found: dict[UUID, dict[UUID, Message]] = {}
     for row in rows:
         found.setdefault(row["session_id"], {})[row["id"]] = Message(
-            row["id"], row["parent_id"], row["sender"], row["status"], row["completion_id"], row["partial"]
+            id=row["id"],
+            parent_id=row["parent_id"],
+            sender=row["sender"],
+            status=row["status"],
+            completion_id=row["completion_id"],
+            partial_content=row["partial"],
+            generation=Generation.model_validate(row["generation"] or {}, extra="ignore"),
         )
     return found
 
@@ -153,7 +179,8 @@ async def save(work: UnitOfWork, states: dict[object, Session], facts: Sequence[
 
 
 # One round trip for the rows of three tables. A completion with a prefix starts from {text = kept prefix, epoch 0,
-# seq 1} (design §6, Resume); its message stood before this statement, which sees no row of its own.
+# seq 1} (design §6, Resume) in the context that the prefix was written in, so that its markers mean what they meant;
+# its message stood before this statement, which sees no row of its own.
 _SAVE = """
 WITH saved AS (
   INSERT INTO sessions (id, tenant_id, user_id, name, profile_id, is_favorite, version, active_leaf_id, created_at,
@@ -170,9 +197,11 @@ WITH saved AS (
     $18::text[], $19::uuid[], $20::timestamptz[])
 )
 INSERT INTO completions (id, tenant_id, user_id, session_id, message_id, parent_id, queue_no, generation,
-  traceparent, requested_by, correlation_id, created_at, checkpoint_end, checkpoint_text, checkpoint_seq, chunk_ends)
+  traceparent, requested_by, correlation_id, created_at, checkpoint_end, checkpoint_text, checkpoint_seq, chunk_ends,
+  context)
 SELECT t.*, coalesce(m.partial_content, ''), least(t.prefix_end, 1),
-  CASE WHEN t.prefix_end > 0 THEN jsonb_build_array(t.prefix_end) ELSE '[]' END
+  CASE WHEN t.prefix_end > 0 THEN jsonb_build_array(t.prefix_end) ELSE '[]' END,
+  (SELECT c.context FROM completions c WHERE c.id = m.completion_id)
 FROM unnest($21::uuid[], $22::uuid[], $23::uuid[], $24::uuid[], $25::uuid[], $26::uuid[], $27::bigint[],
   $28::jsonb[], $29::text[], $30::uuid[], $31::uuid[], $32::timestamptz[], $33::bigint[])
   AS t(id, tenant_id, user_id, session_id, message_id, parent_id, queue_no, generation, traceparent, requested_by,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from consumers.deciding import Deciding
+from consumers.tenant_limit import TenantLimit
 from consumers.transcript.decide import decide, evolve
 from consumers.transcript.state import Session
-from consumers.transcript.store import load, save
+from consumers.transcript.store import WAITING, load, save
 from schemas.chunks import ChunkRecord
 from schemas.envelope import Envelope
 from schemas.records import Body
@@ -23,12 +26,12 @@ def topic_of(body: Body) -> Topic:
     return CHAT_CHUNKS if isinstance(body, ChunkRecord) else CHAT_EVENTS
 
 
-def transcript() -> Subscription:
-    """The subscription of group `transcript` to the chat commands."""
+def transcript(waiting: TenantLimit = WAITING) -> Subscription:
+    """The subscription of group `transcript` to the chat commands; so many of a tenant's answers may wait."""
     rules = Deciding[Session](
         source="transcript",
         key_of=session_of,
-        load=load,
+        load=partial(load, waiting=waiting),
         decide=decide,
         evolve=evolve,
         save=save,

@@ -82,7 +82,7 @@ def problem_headers(reject: Reject, extra: Mapping[str, str] | None = None) -> R
     """
     headers = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
     if reject.status in {429, 503}:
-        headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
+        headers.append((b"retry-after", b"%d" % int(reject.extra.get("retry_after_s", RETRY_AFTER_S))))
     if not _may_be_repeated(reject):
         headers.append((b"x-should-retry", b"false"))
     if reject.status == 401:

@@ -26,6 +26,8 @@ def build_models(settings: Settings) -> Models:
             context_tokens=model.context_tokens,
             max_output_tokens=model.max_output_tokens,
             timeout_s=model.timeout_s,
+            stall_timeout_s=model.stall_timeout_s,
+            fallbacks=model.fallbacks,
             adapter=model.adapter,
         )
         for n, model in enumerate(settings.models)

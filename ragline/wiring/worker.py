@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from consumers.completions.attempt import Tools
 from consumers.completions.context import Contexts
 from consumers.completions.flush_ticks import FlushTicks
+from consumers.completions.retries import Retries
 from consumers.completions.runner import CompletionRunner, Pace
 from consumers.documents.runner import DocumentJobs
 from consumers.documents.subscriber import documents
 from consumers.index.subscriber import index
 from consumers.index.upkeep import IndexUpkeep
 from consumers.index.writer import IndexWriter
+from consumers.tenant_limit import TenantLimit
 from consumers.transcript.subscriber import transcript
 from providers.catalog import close_chat_models, start_chat_models
 from providers.ports import Embedder
@@ -116,7 +118,7 @@ class Worker:
             session_timeout_ms=settings.worker.session_timeout_ms,
         )
         if "transcript" in self._names:
-            subscribers.consume(transcript(), self._on_fail)
+            subscribers.consume(transcript(TenantLimit(settings.limits.waiting_completions)), self._on_fail)
         if "documents" in self._names:
             await self._start_documents(clients, subscribers)
         if "index" in self._names:
@@ -128,7 +130,7 @@ class Worker:
 
     async def _start_documents(self, clients: _Clients, subscribers: Subscribers) -> None:
         settings, stack = self._settings, self._stack
-        subscribers.consume(documents(), self._on_fail)
+        subscribers.consume(documents(TenantLimit(settings.limits.waiting_documents)), self._on_fail)
         jobs = DocumentJobs(
             database=clients.database,
             publisher=clients.publisher,
@@ -173,9 +175,14 @@ class Worker:
             prices=_prices(settings),
             ticks=FlushTicks(settings.worker.flush_ms / 1000),
             lease_s=settings.worker.lease_s,
-            max_attempts=settings.worker.max_attempts,
+            retries=Retries(max_attempts=settings.worker.max_attempts),
         )
-        pace = Pace(settings.worker.completion_slots, settings.worker.lease_s, settings.worker.checkpoint_s)
+        pace = Pace(
+            slots=settings.worker.completion_slots,
+            running=TenantLimit(settings.limits.running_completions),
+            lease_s=settings.worker.lease_s,
+            checkpoint_s=settings.worker.checkpoint_s,
+        )
         runner = CompletionRunner(tools, pace, owner=clients.slot.name, on_fail=self._on_fail)
         await until_there(runner.start)
         self._stack.push_async_callback(runner.stop)

@@ -18,7 +18,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from schemas.envelope import Envelope, decode
 from schemas.errors import DeadLetter, Reject, Retry, Stop
-from schemas.rejections import rejection
+from schemas.rejections import is_refused_for_now, rejection
 from schemas.topics import Topic
 from storage.log.dead_letters import DeadLetters
 from storage.log.publisher import OutboxPublisher
@@ -193,6 +193,9 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
             now = await work.now()
             handle = subscription.handle
             outgoing = await handle(work, admission.fresh) if handle is not None and admission.fresh else []
+            refused = {event.causation_id for _, event in outgoing if is_refused_for_now(event)}
+            if refused:
+                await inbox.refuse(work, subscription.group, [c for c in admission.fresh if c.id in refused])
             outgoing += [
                 (subscription.rejects_to, rejection(c, inbox.REUSED, source=subscription.group, now=now))
                 for c in admission.conflicting

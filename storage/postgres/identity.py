@@ -14,6 +14,8 @@ from storage.postgres import outbox
 from storage.postgres.outbox import OutboxRecord
 from storage.postgres.unit_of_work import UnitOfWork
 
+DEFAULT_TENANT = derived_id("tenant", "default")
+"""The tenant of the first key: it has no limits."""
 _SCRYPT = {"n": 2**14, "r": 8, "p": 1}
 
 
@@ -28,12 +30,10 @@ def hash_password(password: str) -> str:
     return f"scrypt${salt.hex()}${hashlib.scrypt(password.encode(), salt=salt, **_SCRYPT).hex()}"
 
 
-async def ensure_first_tenant(
-    work: UnitOfWork, *, email: str, password: str, api_key: str, tenant: str = "default"
-) -> list[OutboxRecord]:
+async def ensure_first_tenant(work: UnitOfWork, *, email: str, password: str, api_key: str) -> list[OutboxRecord]:
     """The tenant, its admin and its first key stand; nothing changes the second time. Publish what is returned."""
-    tenant_id = derived_id("tenant", tenant)
-    await work.execute("INSERT INTO tenants (id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING", tenant_id, tenant)
+    tenant_id = DEFAULT_TENANT
+    await work.execute("INSERT INTO tenants (id, name) VALUES ($1, 'default') ON CONFLICT DO NOTHING", tenant_id)
     user_id = derived_id("user", tenant_id, email)
     created = await work.execute(
         "INSERT INTO users (id, tenant_id, email, role, password_hash) VALUES ($1, $2, $3, 'admin', $4)"

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from schemas.envelope import Envelope, Headers
+from schemas.events import CommandRejected
 from schemas.topics import Topic
 from storage.postgres.unit_of_work import UnitOfWork
 
@@ -61,14 +62,20 @@ async def add(work: UnitOfWork, outgoing: Sequence[Outgoing]) -> list[OutboxReco
 
 
 async def caused_by(work: UnitOfWork, commands: Sequence[UUID], *, source: str) -> list[OutboxRecord]:
-    """What `source` answered to commands that it decided before, in order."""
+    """What `source` answered to commands that it decided before, in order.
+
+    A rejection that something else followed (after a redrive, or when it was sent again) is no answer any more.
+    """
     rows = await work.fetch(
-        "SELECT id, topic, key, headers, value FROM outbox WHERE causation_id = ANY($1::uuid[])"
+        "SELECT id, topic, key, headers, value, causation_id, type FROM outbox WHERE causation_id = ANY($1::uuid[])"
         " AND headers->>'ce_source' = $2 ORDER BY xact_id, seq",
         list(commands),
         source,
     )
-    return [_record(row) for row in rows]
+    effective = {row["causation_id"] for row in rows if row["type"] != CommandRejected.ce_type}
+    return [
+        _record(row) for row in rows if row["type"] != CommandRejected.ce_type or row["causation_id"] not in effective
+    ]
 
 
 async def unpublished(work: UnitOfWork, *, older_than_s: float, limit: int) -> list[OutboxRecord]:

@@ -149,6 +149,7 @@ class CompletionRow(SQLModel, table=True):
             "queue_no",
             postgresql_where=text("status IN ('pending', 'in_progress', 'cancelling')"),
         ),
+        Index("completions_waiting", "tenant_id", "created_at", postgresql_where=text("status = 'pending'")),
     )
     id: UUID = Field(primary_key=True)
     tenant_id: UUID
@@ -191,7 +192,10 @@ class CompletionRow(SQLModel, table=True):
 
 
 class InboxRow(SQLModel, table=True):
-    """A command that took effect; `command_id` tells another body under the same key apart."""
+    """A command that took effect; `command_id` tells another body under the same key apart.
+
+    `refused_time` is the time of a command that was refused for now and may be sent again under its key.
+    """
 
     __tablename__ = "inbox"
     __table_args__ = (Index("inbox_age", "at", postgresql_using="brin"),)
@@ -199,6 +203,7 @@ class InboxRow(SQLModel, table=True):
     key: UUID = Field(primary_key=True)
     command_id: UUID
     at: datetime = _created_at()
+    refused_time: datetime | None = Field(default=None, sa_column=_at())
 
 
 class OutboxRow(SQLModel, table=True):
@@ -278,6 +283,7 @@ class DocumentVersionRow(SQLModel, table=True):
         ),
         Index(
             "document_versions_open",
+            "tenant_id",
             "created_at",
             postgresql_where=text("status IN ('queued', 'parsing', 'embedding', 'indexing')"),
         ),

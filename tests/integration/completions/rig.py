@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -15,7 +16,9 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from consumers.completions.attempt import Tools
 from consumers.completions.context import Contexts
 from consumers.completions.flush_ticks import FlushTicks
+from consumers.completions.retries import Retries
 from consumers.completions.runner import CompletionRunner, Pace
+from consumers.tenant_limit import TenantLimit
 from consumers.transcript.subscriber import transcript
 from providers.catalog import ModelSpec, build_chat_models, close_chat_models
 from providers.embeddings import WordLlamaEmbedder
@@ -23,7 +26,7 @@ from providers.prefill import PrefillMode
 from providers.tokens import TiktokenCounter
 from retrieval.search import Searcher
 from schemas.chunks import ChunkRecord, CompletionChunk
-from schemas.commands import CreateSession, PostMessage
+from schemas.commands import CreateSession, Generation, PostMessage
 from schemas.envelope import Envelope, decode
 from schemas.ids import new_id
 from schemas.records import Body
@@ -38,6 +41,9 @@ from storage.postgres.unit_of_work import Database
 from storage.vectors.lance import LanceVectorIndex
 
 TENANT, USER = new_id(), new_id()
+AS_CONFIGURED = Generation()
+QUICK = Retries(first_wait_s=0.01, longest_wait_s=2.0)
+"""As patient as a test may be."""
 
 
 class Reader:
@@ -83,12 +89,13 @@ class Reader:
 class WorkerProcess:
     """A worker that can stop in order, die at once, or freeze and come back."""
 
-    def __init__(self, rig: Rig, name: str, spec: ModelSpec, *, lease_s: float, checkpoint_s: float) -> None:
+    def __init__(self, rig: Rig, name: str, specs: Sequence[ModelSpec], pace: Pace, retries: Retries) -> None:
         self.database = Database(rig.dsn)
         self._rig = rig
         self._name = name
-        self._spec = spec
-        self._pace = Pace(slots=20, lease_s=lease_s, checkpoint_s=checkpoint_s)
+        self._specs = specs
+        self._pace = pace
+        self._retries = retries
         self.failures: list[BaseException] = []
         self._stack = AsyncExitStack()
 
@@ -102,7 +109,7 @@ class WorkerProcess:
         publisher.start()
         stack.push_async_callback(publisher.stop)
         counter = TiktokenCounter()
-        models = build_chat_models([self._spec], counter=counter)
+        models = build_chat_models(self._specs, counter=counter)
         stack.push_async_callback(close_chat_models, models)
         searcher = Searcher(rig.vectors, rig.embedder, PassageVisibility(self.database))
         tools = Tools(
@@ -116,7 +123,7 @@ class WorkerProcess:
             prices={"test": (1.0, 2.0)},
             ticks=FlushTicks(0.02),
             lease_s=self._pace.lease_s,
-            max_attempts=5,
+            retries=self._retries,
         )
         self.runner = CompletionRunner(tools, self._pace, owner=self._name, on_fail=self.failures.append)
         await self.runner.start()
@@ -181,13 +188,16 @@ class Rig:
     @asynccontextmanager
     async def worker(
         self,
-        spec: ModelSpec,
+        *specs: ModelSpec,
         name: str = "worker-a",
-        *,
         lease_s: float = 1.5,
         checkpoint_s: float = 0.3,
+        slots: int = 20,
+        running: int = 50,
+        retries: Retries = QUICK,
     ) -> AsyncIterator[WorkerProcess]:
-        process = WorkerProcess(self, name, spec, lease_s=lease_s, checkpoint_s=checkpoint_s)
+        pace = Pace(slots=slots, running=TenantLimit(running), lease_s=lease_s, checkpoint_s=checkpoint_s)
+        process = WorkerProcess(self, name, specs, pace, retries)
         await process.start()
         try:
             yield process
@@ -196,25 +206,28 @@ class Rig:
                 await process.stop()
             assert process.failures == []
 
-    async def send(self, body: Body) -> UUID:
-        envelope = Envelope(body=body, tenant_id=TENANT, user_id=USER, source="rig")
+    async def send(self, body: Body, *, tenant_id: UUID = TENANT) -> UUID:
+        envelope = Envelope(body=body, tenant_id=tenant_id, user_id=USER, source="rig")
         await self.producer.publish(CHAT_COMMANDS, envelope, timeout_s=10)
         return envelope.id
 
-    async def session(self) -> UUID:
+    async def session(self, *, tenant_id: UUID = TENANT) -> UUID:
         id_ = new_id()
-        await self.send(CreateSession(session_id=id_))
+        await self.send(CreateSession(session_id=id_), tenant_id=tenant_id)
         return id_
 
-    async def ask(self, session_id: UUID, content: str) -> PostMessage:
+    async def ask(
+        self, session_id: UUID, content: str, *, generation: Generation = AS_CONFIGURED, tenant_id: UUID = TENANT
+    ) -> PostMessage:
         body = PostMessage(
             session_id=session_id,
             message_id=new_id(),
             ai_message_id=new_id(),
             completion_id=new_id(),
             content=content,
+            generation=generation,
         )
-        await self.send(body)
+        await self.send(body, tenant_id=tenant_id)
         return body
 
     async def row(self, sql: str, *args: object) -> asyncpg.Record:
@@ -252,6 +265,6 @@ class Rig:
             )
 
 
-def spec(url: str, *, model: str = "openai/test", prefill: PrefillMode = True) -> ModelSpec:
-    """A model of the test's provider."""
-    return ModelSpec(name="test", model=model, api_base=url, api_key="k", prefill=prefill)
+def spec(url: str, name: str = "test", *, prefill: PrefillMode = True, **changes: Any) -> ModelSpec:
+    """A model of the test's provider, under the same name there."""
+    return ModelSpec(name=name, model=f"openai/{name}", api_base=url, api_key="k", prefill=prefill, **changes)

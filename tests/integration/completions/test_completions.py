@@ -67,7 +67,7 @@ async def test_a_tenant_without_documents_is_answered_without_a_search(
 async def test_a_dead_workers_answer_goes_on(rig: Rig, provider: ProviderServer, *, prefill: bool) -> None:
     provider.set(n_tokens=150, tokens_per_s=100)
     model = spec(provider.url, prefill=prefill)
-    async with rig.worker(model, "worker-a") as first, rig.worker(model, "worker-b", lease_s=1.5) as second:
+    async with rig.worker(model, name="worker-a") as first, rig.worker(model, name="worker-b", lease_s=1.5) as second:
         asked = await rig.ask(await rig.session(), "Tell me much")
         await rig.reader.has_text(asked.completion_id, 200)
         holder, other = (first, second) if first.runner.n_running else (second, first)
@@ -88,11 +88,11 @@ async def test_a_dead_workers_answer_goes_on(rig: Rig, provider: ProviderServer,
 async def test_shutdown_hands_over_without_a_gap(rig: Rig, provider: ProviderServer) -> None:
     provider.set(n_tokens=120, tokens_per_s=100)
     model = spec(provider.url)
-    async with rig.worker(model, "worker-a", lease_s=30) as first:
+    async with rig.worker(model, name="worker-a", lease_s=30) as first:
         asked = await rig.ask(await rig.session(), "Hand over")
         await rig.reader.has_text(asked.completion_id, 100)
         await first.stop()
-        async with rig.worker(model, "worker-b", lease_s=30):
+        async with rig.worker(model, name="worker-b", lease_s=30):
             state = await rig.reader.ended(asked.completion_id)
     assert rig.reader.texts[asked.completion_id] == answer_text("Hand over", provider.behaviours["*"])
     assert state.epoch == 0
@@ -150,7 +150,7 @@ async def test_a_model_that_never_answers_fails_honestly_and_the_next_turn_works
 
 async def test_one_answer_at_a_time_in_a_session_in_order(rig: Rig, provider: ProviderServer) -> None:
     provider.set(n_tokens=30, tokens_per_s=100)
-    async with rig.worker(spec(provider.url), "worker-a"), rig.worker(spec(provider.url), "worker-b"):
+    async with rig.worker(spec(provider.url), name="worker-a"), rig.worker(spec(provider.url), name="worker-b"):
         session = await rig.session()
         asked = [await rig.ask(session, f"Question {n}") for n in range(4)]
         for one in asked:
@@ -198,11 +198,11 @@ async def test_resume_continues_a_cancelled_answer_in_a_new_completion(rig: Rig,
 async def test_a_frozen_worker_that_wakes_up_writes_nothing_that_counts(rig: Rig, provider: ProviderServer) -> None:
     provider.set(n_tokens=120, tokens_per_s=60)
     model = spec(provider.url)
-    async with rig.worker(model, "worker-a", lease_s=1.0, checkpoint_s=30) as frozen:
+    async with rig.worker(model, name="worker-a", lease_s=1.0, checkpoint_s=30) as frozen:
         asked = await rig.ask(await rig.session(), "Frozen")
         await rig.reader.has_text(asked.completion_id, 60)
         # its checkpoints never come, so its lease ends while it goes on writing
-        async with rig.worker(model, "worker-b"):
+        async with rig.worker(model, name="worker-b"):
             state = await rig.reader.ended(asked.completion_id)
             async with asyncio.timeout(10):
                 while frozen.runner.n_running:
@@ -220,12 +220,12 @@ async def test_a_taker_that_lost_the_log_opens_an_epoch_of_its_own(
 ) -> None:
     provider.set(n_tokens=150, tokens_per_s=100)
     model = spec(provider.url, prefill=prefill)
-    async with rig.worker(model, "worker-a") as first:
+    async with rig.worker(model, name="worker-a") as first:
         asked = await rig.ask(await rig.session(), "Lost log")
         await rig.reader.has_text(asked.completion_id, 300)
         await first.die()
     await rig.lose_chunks()
-    async with rig.worker(model, "worker-b"):
+    async with rig.worker(model, name="worker-b"):
         state = await rig.reader.ended(asked.completion_id)
     text = answer_text("Lost log", provider.behaviours["*"])
     assert rig.reader.texts[asked.completion_id] == text

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from consumers.completions import attempt, store
+from consumers.completions import attempt
+from consumers.completions.claims import claim, expire_leases
 from consumers.completions.job import Job
 from consumers.completions.take import Taken, fold_log
+from consumers.tenant_limit import TenantLimit
 from ragline.dev_stack.embedded import EmbeddedServers
 from schemas.errors import Retry
 from storage.log.producer import Ack
@@ -36,14 +38,16 @@ async def test_the_usage_of_a_dead_attempt_outlives_its_dead_taker(
 ) -> None:
     provider.set(n_tokens=120, tokens_per_s=100)
     model = spec(provider.url, prefill=prefill)
-    async with rig.worker(model, "worker-a") as first:
+    async with rig.worker(model, name="worker-a") as first:
         asked = await rig.ask(await rig.session(), "Who pays?")
         await rig.reader.has_text(asked.completion_id, 300)
         await first.die()
-    await store.expire_leases(rig.database, owner="worker-a")
-    (claimed,) = await store.claim(rig.database, owner="dead", lease_s=0.1, limit=1, may_take_over=lambda: True)
+    await expire_leases(rig.database, owner="worker-a")
+    (claimed,) = await claim(
+        rig.database, owner="dead", lease_s=0.1, limit=1, running=TenantLimit(1), may_take_over=lambda: True
+    )
     assert (claimed.id, claimed.attempt) == (asked.completion_id, 2)
-    async with rig.worker(model, "worker-b"):
+    async with rig.worker(model, name="worker-b"):
         state = await rig.reader.ended(asked.completion_id)
     assert state.attempt == 3
     usage = {row["body"]["attempt"]: row["body"] for row in await rig.usage(asked.completion_id)}
@@ -68,13 +72,13 @@ async def test_a_taker_that_could_not_read_the_log_leaves_the_checkpoint_as_it_w
 
     monkeypatch.setattr(attempt, "fold_log", fails_once)
     model = spec(provider.url)
-    async with rig.worker(model, "worker-a", checkpoint_s=1.0) as first:
+    async with rig.worker(model, name="worker-a", checkpoint_s=1.0) as first:
         asked = await rig.ask(await rig.session(), "What stands?")
         await rig.reader.has_text(asked.completion_id, 800)
         await first.die()
     checkpoint = await rig.completion(asked.completion_id)
     assert 0 < checkpoint["checkpoint_end"] < len(rig.reader.texts[asked.completion_id])
-    async with rig.worker(model, "worker-b"):
+    async with rig.worker(model, name="worker-b"):
         state = await rig.reader.ended(asked.completion_id)
     assert [job.attempt for job in failed] == [2]
     text = answer_text("What stands?", provider.behaviours["*"])

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.ports import ChatRequest, Delta, Finished
+from providers.ports import ChatRequest, Delta, Finished, Timeouts
 from retrieval.context import (
     TOKENS_PER_MESSAGE,
     TOKENS_PER_PROMPT,
@@ -42,6 +42,7 @@ class Window:
     max_output_tokens: int = 500
     name: str = "small"
     can_prefill: bool = False
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
     def stream(self, request: ChatRequest) -> AsyncIterator[Delta | Finished]:
         raise NotImplementedError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0007"
-down_revision = "0004"
+down_revision = "0005"
 
 _TABLES = ("sessions", "messages", "completions", "documents", "document_versions", "passages", "outbox")
 
