@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from consumers.documents.subscriber import documents
+from consumers.tenant_limit import TenantLimit
 from consumers.transcript.subscriber import transcript
 from producers.edge.app import EdgeLimits
 from ragline.dev_stack.embedded import EmbeddedServers
@@ -28,7 +29,15 @@ async def somebody(producer: LogProducer) -> Person:
 
 
 @pytest.fixture
-async def consumers(servers: EmbeddedServers, database: Database, producer: LogProducer) -> AsyncIterator[None]:
+def waiting() -> TenantLimit:
+    """How many answers, and how many documents, of a tenant may wait; a module may have its own."""
+    return TenantLimit(1000)
+
+
+@pytest.fixture
+async def consumers(
+    servers: EmbeddedServers, database: Database, producer: LogProducer, waiting: TenantLimit
+) -> AsyncIterator[None]:
     """The transcript and the documents, on this test's database."""
     failures: list[BaseException] = []
     publisher = OutboxPublisher(database, producer)
@@ -36,8 +45,8 @@ async def consumers(servers: EmbeddedServers, database: Database, producer: LogP
     subscribers = Subscribers(
         servers.kafka_bootstrap, slot_name="test-0", database=database, producer=producer, publisher=publisher
     )
-    subscribers.consume(transcript(), failures.append)
-    subscribers.consume(documents(), failures.append)
+    subscribers.consume(transcript(waiting), failures.append)
+    subscribers.consume(documents(waiting), failures.append)
     await subscribers.start()
     yield
     await subscribers.stop()
