@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from consumers.documents.subscriber import documents
+from consumers.message_search.subscriber import message_search
 from consumers.transcript.subscriber import transcript
 from producers.edge.app import EdgeLimits
 from ragline.dev_stack.embedded import EmbeddedServers
@@ -29,7 +30,7 @@ async def somebody(producer: LogProducer) -> Person:
 
 @pytest.fixture
 async def consumers(servers: EmbeddedServers, database: Database, producer: LogProducer) -> AsyncIterator[None]:
-    """The transcript and the documents, on this test's database."""
+    """The transcript, the documents and message search, on this test's database."""
     failures: list[BaseException] = []
     publisher = OutboxPublisher(database, producer)
     publisher.start()
@@ -38,6 +39,7 @@ async def consumers(servers: EmbeddedServers, database: Database, producer: LogP
     )
     subscribers.consume(transcript(), failures.append)
     subscribers.consume(documents(), failures.append)
+    subscribers.consume(message_search(), failures.append)
     await subscribers.start()
     yield
     await subscribers.stop()
