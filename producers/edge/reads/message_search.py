@@ -67,9 +67,12 @@ async def find_messages(
 
     Every message's words are indexed together with its user's id, so that the search reads nobody else's.
     """
+    return await work.fetch(_FOUND, *_arguments(who, words, after, limit))
+
+
+def _arguments(who: Principal, words: Sequence[str], after: Place | None, limit: int) -> list[object]:
     wanted = " & ".join(f"({part})" for part in words)
-    return await work.fetch(
-        _FOUND,
+    return [
         f"'{who.user_id}' & {wanted}",
         wanted,
         who.tenant_id,
@@ -78,4 +81,4 @@ async def find_messages(
         after.id if after else None,
         limit,
         MAX_RANKED,
-    )
+    ]

@@ -292,8 +292,8 @@ async def test_a_search_reads_only_what_its_user_has_said(database: Database, so
         who = Principal(somebody.tenant_id, somebody.user_id, "admin", somebody.key_id)
         words = await reads.query_words(work, "fox")
         assert len(await reads.find_messages(work, who, words, after=None, limit=200)) == 50
-        wanted = [f"'{who.user_id}' & ('fox':*)", "'fox':*", who.tenant_id, who.user_id, None, None, 51, 1_000]
-        lines = await work.fetch(f"EXPLAIN (ANALYZE, COSTS OFF) {reads._FOUND}", *wanted)
+        arguments = reads._arguments(who, words, None, 51)
+        lines = await work.fetch(f"EXPLAIN (ANALYZE, COSTS OFF) {reads._FOUND}", *arguments)
     plan = "\n".join(line[0] for line in lines)
     assert "Bitmap Index Scan on message_words_words" in plan, plan
     assert "Seq Scan" not in plan, plan
