@@ -174,6 +174,27 @@ class MessageView(ResponseBody):
     created_at: datetime
 
 
+class TextSpan(ResponseBody):
+    """Code points `[start, end)` of a text."""
+
+    start: int
+    end: int
+
+
+class FoundMessage(ResponseBody):
+    """A message with all of the words. `snippet` is a piece of its text; `highlights` are the words in the snippet."""
+
+    id: UUID
+    session_id: UUID
+    session_name: str | None
+    sender: Literal["user", "ai"]
+    status: MessageStatus
+    snippet: str
+    highlights: list[TextSpan]
+    rank: float
+    created_at: datetime
+
+
 class CompletionRef(ResponseBody):
     """The run that writes the `ai` message `message_id` (null if that is not known yet), and where to read it."""
 

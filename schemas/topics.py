@@ -92,7 +92,7 @@ CHAT_EVENTS = Topic(
         events.CommandRejected,
     ),
     producers=("transcript", "completions", "relay"),
-    consumers=("edge", "completions"),
+    consumers=("edge", "completions", "message_search"),
 )
 CHAT_CHUNKS = Topic(
     name="chat.chunks.v1",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from schemas.topics import CHAT_EVENTS, IDENTITY_STATE, KNOWLEDGE_EVENTS, USAGE_EVENTS
+from schemas.topics import IDENTITY_STATE, KNOWLEDGE_EVENTS, USAGE_EVENTS
 from storage.log.batch_runner import Subscription
 
-INSPECTED = (CHAT_EVENTS, KNOWLEDGE_EVENTS, IDENTITY_STATE, USAGE_EVENTS)
+INSPECTED = (KNOWLEDGE_EVENTS, IDENTITY_STATE, USAGE_EVENTS)
 """Not the chunks: what is malformed there counts for no reader, and is gone within the hour (decision 0009)."""
 
 _NEVER_STOPS = 1.0

@@ -26,6 +26,7 @@ from producers.edge.feed import FeedRoutes
 from producers.edge.gate import Api, Gate
 from producers.edge.health import HealthProbe, HealthRoutes
 from producers.edge.identity_tail import IdentityTail
+from producers.edge.message_search import MessageSearchRoutes
 from producers.edge.messages import MessageRoutes
 from producers.edge.openapi import openapi_document
 from producers.edge.reads.bounded import Reads
@@ -165,6 +166,7 @@ def build_app(
     messages = MessageRoutes(effects, reads, readers, wait_s=wait_s, json=json, model_names=model_names)
     native: list[Routes] = [
         SessionRoutes(effects, reads, wait_s=wait_s, json=json),
+        MessageSearchRoutes(reads),
         messages,
         CompletionRoutes(effects, events, reads, wait_s=wait_s),
         DocumentRoutes(effects, reads, blobs, uploads, DocumentEvents(events, reads, streams), wait_s=wait_s),

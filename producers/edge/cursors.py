@@ -1,4 +1,4 @@
-"""Cursors of lists: opaque to clients, and good for one kind of list only."""
+"""Cursors of lists: opaque to clients, and good for one list only: its kind, and the scope that it is of."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def clamped(limit: int) -> int:
     return max(1, min(limit, MAX_LIMIT))
 
 
-def encode_cursor(kind: str, *values: object) -> str:
-    """The cursor after an item that stands at `values`."""
-    return base64.urlsafe_b64encode(orjson.dumps([kind, *values], default=str)).decode().rstrip("=")
+def encode_cursor(kind: str, scope: object, *values: object) -> str:
+    """The cursor after an item that stands at `values`; `scope` says whose list it is (a tenant, a session, …)."""
+    return base64.urlsafe_b64encode(orjson.dumps([kind, str(scope), *values], default=str)).decode().rstrip("=")
 
 
-def decode_cursor(kind: str, text: str) -> list[object]:
+def decode_cursor(kind: str, scope: object, text: str) -> list[object]:
     """The values. Raises: Reject 400 for what is no cursor of this list."""
     try:
         raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
         found = orjson.loads(raw)
     except (ValueError, binascii.Error):
         raise invalid_cursor() from None
-    if not isinstance(found, list) or not found or found[0] != kind:
+    if not isinstance(found, list) or found[:2] != [kind, str(scope)]:
         raise invalid_cursor()
-    return found[1:]
+    return found[2:]
 
 
 def invalid_cursor() -> Reject:
@@ -46,11 +46,11 @@ def invalid_cursor() -> Reject:
     return Reject("invalid_cursor", 400, "this is not a next_cursor of this list", field="cursor")
 
 
-def after_time(kind: str, text: str | None) -> tuple[datetime, UUID] | None:
+def after_time(kind: str, scope: object, text: str | None) -> tuple[datetime, UUID] | None:
     """The time and id after which a page of a list by time begins. Raises: Reject 400."""
     if text is None:
         return None
-    values = decode_cursor(kind, text)
+    values = decode_cursor(kind, scope, text)
     try:
         at, id_ = values
         time = datetime.fromisoformat(str(at))
@@ -61,11 +61,11 @@ def after_time(kind: str, text: str | None) -> tuple[datetime, UUID] | None:
         raise invalid_cursor() from None
 
 
-def after_position(kind: str, text: str | None) -> int:
+def after_position(kind: str, scope: object, text: str | None) -> int:
     """The position after which a page of a numbered list begins; -1 for the first page. Raises: Reject 400."""
     if text is None:
         return -1
-    values = decode_cursor(kind, text)
+    values = decode_cursor(kind, scope, text)
     if len(values) != 1 or not isinstance(values[0], int) or not 0 <= values[0] < 2**31 - 1:
         raise invalid_cursor()
     return values[0]

@@ -66,21 +66,22 @@ class DeadLetterRoutes:
         limit: Limit = DEFAULT_LIMIT,
     ) -> Response:
         """List dead letters, newest first."""
+        tenant_id = _reach(caller)
         wanted = Wanted(
             topic=topic,
             reason=reason,
             type=kind,
             id=id,
             since=since.replace(tzinfo=since.tzinfo or UTC) if since is not None else None,
-            tenant_id=_reach(caller),
-            before=_before(cursor),
+            tenant_id=tenant_id,
+            before=_before(tenant_id, cursor),
         )
         found = await self._in_time(self._desk.browse(wanted, limit=clamped(limit)))
         items = list(found.letters)
         next_cursor = None
         if found.n_matched > len(items):
             at, *place = order_of(items[-1])
-            next_cursor = encode_cursor(KIND, at.isoformat(), *place)
+            next_cursor = encode_cursor(KIND, tenant_id, at.isoformat(), *place)
         return json_response(Page[DeadLetterView](items=items, next_cursor=next_cursor))
 
     async def redrive(self, request: Request, caller: Asking) -> Response:
@@ -114,10 +115,10 @@ def _reach(caller: Caller) -> UUID | None:
     raise Reject("forbidden", 403, "only an admin or an operator may see dead letters")
 
 
-def _before(cursor: str | None) -> Order | None:
+def _before(tenant_id: UUID | None, cursor: str | None) -> Order | None:
     if cursor is None:
         return None
-    match decode_cursor(KIND, cursor):
+    match decode_cursor(KIND, tenant_id, cursor):
         case [str() as text, str() as topic, int() as partition, int() as offset]:
             try:
                 at = datetime.fromisoformat(text)

@@ -96,13 +96,14 @@ class DocumentRoutes:
         kind: Annotated[Text | None, Query(alias="type", description="Only those of a type.")] = None,
     ) -> Response:
         """List the documents, newest first."""
-        after, size = after_time("documents", cursor), clamped(limit)
+        tenant_id = caller.principal.tenant_id
+        after, size = after_time("documents", tenant_id, cursor), clamped(limit)
         found = await self._reads(
-            caller.principal.tenant_id,
+            tenant_id,
             lambda work: list_documents(work, status=status, kind=kind, after=after, limit=size + 1),
         )
         last = found[size - 1] if len(found) > size else None
-        next_cursor = encode_cursor("documents", last.created_at.isoformat(), last.id) if last else None
+        next_cursor = encode_cursor("documents", tenant_id, last.created_at.isoformat(), last.id) if last else None
         return json_response(Page[DocumentView](items=list(found[:size]), next_cursor=next_cursor))
 
     async def get(self, caller: Asking, document_id: str) -> Response:
@@ -127,13 +128,14 @@ class DocumentRoutes:
         self, caller: Asking, document_id: str, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT
     ) -> Response:
         """List a document's passages in order."""
-        id_, after, size = path_id(document_id, "document"), after_position("passages", cursor), clamped(limit)
+        id_, size = path_id(document_id, "document"), clamped(limit)
+        after = after_position("passages", id_, cursor)
         found = await self._reads(
             caller.principal.tenant_id, lambda work: list_passages(work, id_, after=after, limit=size + 1)
         )
         if found is None:
             raise not_found("document")
-        next_cursor = encode_cursor("passages", found[size - 1][0]) if len(found) > size else None
+        next_cursor = encode_cursor("passages", id_, found[size - 1][0]) if len(found) > size else None
         return json_response(Page[Passage](items=[passage for _, passage in found[:size]], next_cursor=next_cursor))
 
     async def content(

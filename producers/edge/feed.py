@@ -199,11 +199,11 @@ def _position(caller: Caller, cursor: str | None) -> Mark | None:
 def _decoded(who: Principal, text: str, field: str) -> Mark:
     refused = invalid_cursor("this is not a cursor of this tenant's feed", field)
     try:
-        values = decode_cursor(KIND, text)
+        values = decode_cursor(KIND, who.tenant_id, text)
     except Reject:
         raise refused from None
     match values:
-        case [str() as tenant, int() as xact_id, int() as seq, int() as at_s] if tenant == str(who.tenant_id):
+        case [int() as xact_id, int() as seq, int() as at_s]:
             if 0 <= xact_id < 2**63 and 0 <= seq < 2**63 and 0 <= at_s < 2**40:
                 return Mark(Position(xact_id, seq), at_s, field)
     raise refused

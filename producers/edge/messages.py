@@ -136,11 +136,11 @@ class MessageRoutes:
     ) -> Response:
         """List the active path, oldest first."""
         who, id_ = caller.principal, path_id(session_id, "session")
-        after, size = after_position("messages", cursor), clamped(limit)
+        after, size = after_position("messages", id_, cursor), clamped(limit)
         found = await self._reads(who.tenant_id, lambda work: active_path(work, who, id_, after=after, limit=size + 1))
         if found is None:
             raise not_found("session")
-        next_cursor = encode_cursor("messages", found[size - 1][0]) if len(found) > size else None
+        next_cursor = encode_cursor("messages", id_, found[size - 1][0]) if len(found) > size else None
         return json_response(Page[MessageView](items=[view for _, view in found[:size]], next_cursor=next_cursor))
 
     async def edit(self, request: Request, caller: Asking, message_id: str) -> Response:

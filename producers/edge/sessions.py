@@ -94,7 +94,7 @@ class SessionRoutes:
         who = caller.principal
         if user_id is not None and not who.may_read(who.tenant_id, user_id):
             raise Reject("forbidden", 403, "only an admin may list another user's sessions", field="user_id")
-        after, size = after_time("sessions", cursor), clamped(limit)
+        after, size = after_time("sessions", who.tenant_id, cursor), clamped(limit)
         found = await self._reads(
             who.tenant_id,
             lambda work: list_sessions(
@@ -102,7 +102,7 @@ class SessionRoutes:
             ),
         )
         items, last = list(found[:size]), found[size - 1] if len(found) > size else None
-        next_cursor = encode_cursor("sessions", last.created_at.isoformat(), last.id) if last else None
+        next_cursor = encode_cursor("sessions", who.tenant_id, last.created_at.isoformat(), last.id) if last else None
         return json_response(Page[SessionView](items=items, next_cursor=next_cursor))
 
     async def get(self, caller: Asking, session_id: str) -> Response:

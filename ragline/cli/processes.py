@@ -68,7 +68,8 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
 
 def worker(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Consumers to run: transcript, completions, documents, index. [all]")
+        list[str] | None,
+        typer.Argument(help="Consumers to run: transcript, completions, documents, index, message_search. [all]"),
     ] = None,
     *,
     ready_touch: ReadyTouch = None,

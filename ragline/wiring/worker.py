@@ -17,6 +17,7 @@ from consumers.documents.subscriber import documents
 from consumers.index.subscriber import index
 from consumers.index.upkeep import IndexUpkeep
 from consumers.index.writer import IndexWriter
+from consumers.message_search.subscriber import message_search
 from consumers.tenant_limit import TenantLimit
 from consumers.transcript.subscriber import transcript
 from providers.catalog import close_chat_models, start_chat_models
@@ -34,7 +35,7 @@ from storage.postgres.leases import Slot
 from storage.postgres.passages import PassageVisibility
 from storage.postgres.unit_of_work import Database
 
-CONSUMERS = ("transcript", "completions", "documents", "index")
+CONSUMERS = ("transcript", "completions", "documents", "index", "message_search")
 
 
 def _prices(settings: Settings) -> dict[str, tuple[float, float]]:
@@ -123,6 +124,8 @@ class Worker:
             await self._start_documents(clients, subscribers)
         if "index" in self._names:
             self._start_index(clients, subscribers)
+        if "message_search" in self._names:
+            subscribers.consume(message_search(), self._on_fail)
         if "completions" in self._names:
             await self._start_completions(clients)
         await until_there(subscribers.start)

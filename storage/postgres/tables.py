@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, LargeBinary, Text, func, text
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
 from sqlmodel import Field, SQLModel
@@ -125,6 +125,19 @@ class MessageRow(SQLModel, table=True):
     usage: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB))
     created_at: datetime = _created_at()
     updated_at: datetime = _created_at()
+
+
+class MessageWordsRow(SQLModel, table=True):
+    """The words of a message with text, as of its `updated_at`, and its user's id as one more of them."""
+
+    __tablename__ = "message_words"
+    __table_args__ = (
+        Index("message_words_words", "words", postgresql_using="gin", postgresql_with={"gin_pending_list_limit": 512}),
+    )
+    message_id: UUID = Field(primary_key=True)
+    tenant_id: UUID
+    words: str = Field(sa_column=Column(TSVECTOR, nullable=False))
+    updated_at: datetime = Field(sa_column=_at(nullable=False))
 
 
 class CompletionRow(SQLModel, table=True):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from consumers.documents.subscriber import documents
+from consumers.message_search.subscriber import message_search
 from consumers.tenant_limit import TenantLimit
 from consumers.transcript.subscriber import transcript
 from producers.edge.app import EdgeLimits
@@ -38,7 +39,7 @@ def waiting() -> TenantLimit:
 async def consumers(
     servers: EmbeddedServers, database: Database, producer: LogProducer, waiting: TenantLimit
 ) -> AsyncIterator[None]:
-    """The transcript and the documents, on this test's database."""
+    """The transcript, the documents and message search, on this test's database."""
     failures: list[BaseException] = []
     publisher = OutboxPublisher(database, producer)
     publisher.start()
@@ -47,6 +48,7 @@ async def consumers(
     )
     subscribers.consume(transcript(waiting), failures.append)
     subscribers.consume(documents(waiting), failures.append)
+    subscribers.consume(message_search(), failures.append)
     await subscribers.start()
     yield
     await subscribers.stop()

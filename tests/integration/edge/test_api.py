@@ -154,6 +154,8 @@ async def test_one_document_shows_every_route(edge: RunningEdge) -> None:
     paths = document["paths"]
     assert {"get", "post"} <= set(paths["/api/v1/sessions/{session_id}/messages"])
     assert set(paths["/api/v1/completions/{completion_id}/stream"]) == {"get"}
+    search = paths["/api/v1/messages/search"]["get"]
+    assert {parameter["name"] for parameter in search["parameters"]} == {"q", "cursor", "limit"}
     for operations in paths.values():
         for operation in operations.values():
             assert "422" not in operation["responses"]

@@ -47,7 +47,8 @@ async def end_in_postgres(database: Database, completion_id: str, status: str, t
             [len(text)],
         )
         await work.execute(
-            "UPDATE messages SET status = $2, content = $3, partial_content = $4, model = 'fast' WHERE id = $1",
+            "UPDATE messages SET status = $2, content = $3, partial_content = $4, model = 'fast', updated_at = now()"
+            " WHERE id = $1",
             message_id,
             status,
             text if is_complete else "",
