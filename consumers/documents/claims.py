@@ -10,6 +10,7 @@ from uuid import UUID
 from schemas.envelope import Envelope
 from schemas.ids import new_id
 from schemas.records import Body
+from storage.blobs.keys import tenant_prefix
 from storage.postgres.unit_of_work import Database, UnitOfWork
 
 SMALL_BYTES = 1024 * 1024
@@ -80,11 +81,6 @@ class Claim:
             causation_id=by,
             traceparent=self.traceparent,
         )
-
-
-def tenant_prefix(tenant_id: UUID) -> str:
-    """Where every blob of a tenant lies."""
-    return f"tenants/{tenant_id}/"
 
 
 def document_prefix(tenant_id: UUID, document_id: UUID) -> str:

@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from consumers.documents.checkpoints import Checkpoints
-from consumers.documents.claims import Claim, LeaseLost, tenant_prefix
+from consumers.documents.claims import Claim, LeaseLost
 from consumers.documents.downloads import temporary_folder
 from consumers.documents.parse.document import ParseFailed
 from consumers.documents.reading import Read
 from providers.ports import Embedder, ProviderError
 from schemas.errors import Retry
+from storage.blobs.keys import tenant_prefix
 from storage.ports import BlobNotFound, BlobStore
 
 logger = logging.getLogger(__name__)

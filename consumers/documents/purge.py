@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-from consumers.documents.claims import document_prefix, tenant_prefix
+from consumers.documents.claims import document_prefix
 from consumers.index.table_locks import lock_tables
+from storage.blobs.keys import tenant_prefix
 from storage.ports import BlobStore, VectorIndex
 from storage.postgres.unit_of_work import Database
 from storage.vectors.names import table_name

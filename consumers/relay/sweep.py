@@ -9,6 +9,7 @@ import time
 from consumers.relay.retention import delete_expired
 from schemas.errors import Retry
 from storage.log.producer import LogProducer
+from storage.ports import BlobStore
 from storage.postgres import outbox
 from storage.postgres.leases import single_active
 from storage.postgres.unit_of_work import AWAY, Database
@@ -35,7 +36,9 @@ async def sweep_once(database: Database, producer: LogProducer, *, older_than_s:
     return len(records)
 
 
-async def relay_forever(database: Database, producer: LogProducer, *, interval_s: float = 1.0) -> None:
+async def relay_forever(
+    database: Database, producer: LogProducer, blobs: BlobStore, *, interval_s: float = 1.0
+) -> None:
     """Sweeps while this process is the active relay; waits for its turn otherwise. Raises: Stop."""
     expire_at = time.monotonic()
     while True:
@@ -48,7 +51,8 @@ async def relay_forever(database: Database, producer: LogProducer, *, interval_s
                     if n_published < BATCH:
                         if time.monotonic() >= expire_at:
                             expire_at = time.monotonic() + EXPIRES_EVERY_S
-                            logger.debug("deleted %d rows that were kept long enough", await delete_expired(database))
+                            n_expired = await delete_expired(database, blobs)
+                            logger.debug("archived or deleted %d rows that were kept long enough", n_expired)
                         await connection.fetchval("SELECT 1", timeout=5)
                         await asyncio.sleep(interval_s)
         except (Retry, *AWAY) as away:

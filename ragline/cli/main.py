@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ragline import __version__
-from ragline.cli import dlq, migrate, topics
+from ragline.cli import dlq, migrate, rebuild, topics
 from ragline.cli.ask import ask
 from ragline.cli.dev import dev
 from ragline.cli.init import init
@@ -33,6 +33,7 @@ app.command()(relay)
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(rebuild.app, name="rebuild")
 app.command()(settings)
 
 

@@ -10,6 +10,7 @@ from consumers.relay.inspection import inspections
 from consumers.relay.sweep import relay_forever
 from ragline.settings import Settings
 from ragline.wiring.connections import OnFail, build_database, until_there
+from ragline.wiring.stores import build_blobs
 from storage.log.producer import LogProducer
 from storage.log.publisher import OutboxPublisher
 from storage.log.subscribers import Subscribers
@@ -19,6 +20,7 @@ from storage.log.subscribers import Subscribers
 async def relaying(settings: Settings, on_fail: OnFail) -> AsyncIterator[None]:
     """The relay runs for as long as the block does."""
     database = build_database(settings, max_connections=2)
+    blobs = build_blobs(settings)
     producer = LogProducer(settings.kafka_bootstrap, client_id="ragline-relay")
     await until_there(producer.start)
 
@@ -26,7 +28,7 @@ async def relaying(settings: Settings, on_fail: OnFail) -> AsyncIterator[None]:
         if not task.cancelled() and (error := task.exception()) is not None:
             on_fail(error)
 
-    tasks = [asyncio.create_task(relay_forever(database, producer)), asyncio.create_task(producer.watch())]
+    tasks = [asyncio.create_task(relay_forever(database, producer, blobs)), asyncio.create_task(producer.watch())]
     for task in tasks:
         task.add_done_callback(ended)
     subscribers = Subscribers(
@@ -47,4 +49,5 @@ async def relaying(settings: Settings, on_fail: OnFail) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await producer.stop()
+        await blobs.close()
         await database.close()

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+from uuid import UUID
 
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _MAX_KEY = 900
+
+
+def tenant_prefix(tenant_id: UUID) -> str:
+    """Where every blob of a tenant lies."""
+    return f"tenants/{tenant_id}/"
 
 
 def checked_key(key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from uuid import UUID
 
 from consumers.relay.retention import delete_expired
@@ -12,6 +13,7 @@ from schemas.envelope import Envelope, decode
 from schemas.events import SessionDeleted
 from schemas.ids import new_id
 from schemas.topics import CHAT_EVENTS
+from storage.blobs.local import LocalBlobStore
 from storage.log.producer import LogProducer
 from storage.log.tail import Records, Tail, TopicPartition
 from storage.postgres import inbox, outbox
@@ -90,7 +92,7 @@ async def test_the_feed_is_in_commit_order(database: Database) -> None:
     assert len({row["xact"] for row in rows}) == 3
 
 
-async def test_rows_are_kept_31_days_and_what_was_never_published_longer(database: Database) -> None:
+async def test_rows_are_kept_31_days_and_what_was_never_published_longer(database: Database, tmp_path: Path) -> None:
     old, unpublished, young = (event(new_id(), 1) for _ in range(3))
     async with database.transaction() as work:
         await outbox.add(work, [(CHAT_EVENTS, one) for one in (old, unpublished, young)])
@@ -98,10 +100,10 @@ async def test_rows_are_kept_31_days_and_what_was_never_published_longer(databas
         await outbox.mark_published(work, [old.id, young.id])
         for table, column, key in (("outbox", "created_at", "id"), ("inbox", "at", "key")):
             await work.execute(
-                f"UPDATE {table} SET {column} = now() - interval '31 days 1 minute' WHERE {key} = ANY($1::uuid[])",
+                f"UPDATE {table} SET {column} = now() - interval '32 days 1 minute' WHERE {key} = ANY($1::uuid[])",
                 [old.id, unpublished.id],
             )
-    assert await delete_expired(database) >= 2
+    assert await delete_expired(database, LocalBlobStore(tmp_path)) >= 2
     async with database.transaction() as work:
         kept = await work.fetch("SELECT id FROM outbox WHERE id = ANY($1::uuid[])", [old.id, unpublished.id, young.id])
         known = await work.fetch("SELECT key FROM inbox WHERE consumer = 'test' AND key = ANY($1)", [old.id, young.id])
