@@ -98,6 +98,15 @@ class VectorHit:
     score: float
 
 
+@dataclass(frozen=True, slots=True)
+class VectorDifference:
+    """One row of a vector table that is not as it should be."""
+
+    batch_id: str
+    passage_id: str
+    kind: Literal["missing", "extra", "changed"]
+
+
 class VectorIndex(Protocol):
     """Passages by vector and by text: one table per tenant and embedding model.
 
@@ -132,6 +141,23 @@ class VectorIndex(Protocol):
 
     async def count(self, table: str) -> int:
         """Rows of the table; 0 when absent."""
+        ...
+
+    async def batch_sizes(self, table: str) -> dict[str, int]:
+        """How many rows each `batch_id` has; `{}` when the table is absent."""
+        ...
+
+    async def differences(
+        self, table: str, batches: Sequence[tuple[Sequence[VectorRow], npt.NDArray[np.float32]]]
+    ) -> list[VectorDifference]:
+        """How the rows of the batches' ids differ from those given, vectors by more than 1e-4 in a component.
+
+        In an absent table every row is missing.
+        """
+        ...
+
+    async def delete_batches(self, table: str, batch_ids: Sequence[str]) -> None:
+        """Removes every row of the batches. Idempotent."""
         ...
 
     async def optimize(self, table: str) -> None:

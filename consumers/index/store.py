@@ -38,9 +38,10 @@ def batch_key(batch: IndexBatch) -> BatchKey:
     return batch.document_id, batch.version, batch.batch
 
 
-def batch_id(batch: IndexBatch) -> str:
+def batch_id(key: BatchKey) -> str:
     """A batch's name in the vector table."""
-    return f"{batch.document_id}.{batch.version}.{batch.batch}"
+    document_id, version, batch = key
+    return f"{document_id}.{version}.{batch}"
 
 
 async def due_batches(work: UnitOfWork, batches: Sequence[IndexBatch]) -> dict[BatchKey, str]:
@@ -77,9 +78,9 @@ async def due_batches(work: UnitOfWork, batches: Sequence[IndexBatch]) -> dict[B
     }
 
 
-async def load_rows(work: UnitOfWork, batches: Sequence[IndexBatch]) -> dict[BatchKey, list[VectorRow]]:
+async def load_rows(work: UnitOfWork, keys: Sequence[BatchKey]) -> dict[BatchKey, list[VectorRow]]:
     """The passages of the batches, in order, as rows of the vector table."""
-    ids = {batch_key(batch): batch_id(batch) for batch in batches}
+    ids = {key: batch_id(key) for key in keys}
     rows = await work.fetch(
         "SELECT p.id, p.document_id, p.version, p.batch, p.ordinal, p.text FROM unnest($1::uuid[], $2::int[],"
         " $3::int[]) AS t(document_id, version, batch) JOIN passages p USING (document_id, version, batch)"

@@ -79,7 +79,7 @@ class IndexWriter:
     async def _index(
         self, work: UnitOfWork, table: str, batches: Sequence[tuple[IndexBatch, Envelope]]
     ) -> list[Outgoing]:
-        rows = await load_rows(work, [body for body, _ in batches])
+        rows = await load_rows(work, [batch_key(body) for body, _ in batches])
         loaded = await asyncio.gather(*(self._load(body, rows[batch_key(body)]) for body, _ in batches))
         outgoing: list[Outgoing] = []
         failed = set()

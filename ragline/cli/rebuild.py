@@ -65,6 +65,45 @@ def conversations(*, tenant: Tenant = None, execute: Execute = False, as_json: A
         raise typer.Exit(1)
 
 
+@app.command()
+def vectors(*, tenant: Tenant = None, execute: Execute = False, as_json: AsJson = False) -> None:
+    """Compare the search index with the passages in PostgreSQL, embedded anew. Without --execute nothing is changed.
+
+    Only passages under the configured embedding model are compared. What differs is written anew, a batch of
+    passages at a time, while the index's writer waits.
+
+    Exit codes: 0 all is as the passages say, or was mended, 1 something differs, 2 wrong use,
+    3 a server does not answer.
+    """
+    from consumers.rebuild.vectors import VectorsReport
+
+    report = VectorsReport()
+
+    async def run(stores: Stores, tenants: list[UUID]) -> None:
+        with _status(f"{len(tenants)} tenants") as tell:
+            async with stores.vector_tables() as tables:
+                for id_ in tenants:
+                    await tables.rebuild(
+                        id_, report, execute=execute, on_progress=lambda: tell(f"{report.n_passages} passages")
+                    )
+
+    _with_stores(tenant, run)
+    if as_json:
+        _print_json({"dry_run": not execute, **asdict(report)})
+    else:
+        typer.echo(f"{report.n_passages} passages: {report.n_different} rows differ")
+        for one in report.differences:
+            typer.echo(f"  passage {one.passage_id} of batch {one.batch_id}: {one.kind}")
+        _show_rest(len(report.differences), report.n_different - report.n_stale)
+        if report.n_stale:
+            typer.echo(f"{report.n_stale} rows are of no indexed document")
+        if report.n_other_models:
+            typer.echo(f"{report.n_other_models} passages of other embedding models were not compared")
+        _show_end(report.n_different, report.n_mended, execute=execute)
+    if report.n_different > report.n_mended:
+        raise typer.Exit(1)
+
+
 def _show_conversations(report: ConversationsReport) -> None:
     typer.echo(f"{report.n_sessions} sessions, {report.n_messages} messages: {report.n_different} rows differ")
     for one in report.differences:

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from consumers.rebuild.vectors import VectorTables
 from ragline.settings import Settings
-from ragline.wiring.stores import build_blobs
-from storage.ports import BlobStore
+from ragline.wiring.stores import build_blobs, build_embedder, build_vectors
+from storage.ports import BlobStore, VectorIndex
 from storage.postgres.unit_of_work import Database
 
 
@@ -18,13 +19,25 @@ class Stores:
 
     database: Database
     blobs: BlobStore
+    vectors: VectorIndex
+    settings: Settings
+
+    @asynccontextmanager
+    async def vector_tables(self) -> AsyncIterator[VectorTables]:
+        """With the embedder, which takes a while to load. Raises: SettingsError."""
+        embedder = build_embedder(self.settings)
+        try:
+            yield VectorTables(self.database, self.vectors, embedder)
+        finally:
+            await embedder.close()
 
 
 @asynccontextmanager
 async def rebuild_stores(settings: Settings, dsn: str) -> AsyncIterator[Stores]:
-    """PostgreSQL and the blob store, by the settings; they are not asked before they are used."""
+    """PostgreSQL, blobs and vectors, by the settings; they are not asked before they are used."""
     async with AsyncExitStack() as stack:
-        database, blobs = Database(dsn, max_connections=2), build_blobs(settings)
-        stack.push_async_callback(database.close)
-        stack.push_async_callback(blobs.close)
-        yield Stores(database, blobs)
+        database = Database(dsn, max_connections=2)
+        blobs, vectors = build_blobs(settings), build_vectors(settings)
+        for close in (database.close, blobs.close, vectors.close):
+            stack.push_async_callback(close)
+        yield Stores(database, blobs, vectors, settings)

@@ -16,7 +16,8 @@ import pyarrow as pa
 from lancedb.index import FTS, BTree, IvfFlat
 
 from schemas.errors import Retry
-from storage.ports import VectorHit, VectorRow
+from storage.ports import VectorDifference, VectorHit, VectorRow
+from storage.vectors.comparing import Stored, as_stored, compared
 from storage.vectors.names import table_name
 from storage.vectors.segment import index_terms, query_terms
 
@@ -115,6 +116,35 @@ class LanceVectorIndex:
         if document_ids:
             condition = _one_of("document_id", set(document_ids))
             await self._with(table, lambda opened: opened.delete(condition), absent=None)
+
+    async def delete_batches(self, table: str, batch_ids: Sequence[str]) -> None:
+        """See the port. Raises: Retry."""
+        if batch_ids:
+            condition = _one_of("batch_id", set(batch_ids))
+            await self._with(table, lambda opened: opened.delete(condition), absent=None)
+
+    async def batch_sizes(self, table: str) -> dict[str, int]:
+        """See the port. Raises: Retry."""
+
+        async def count(opened: Any) -> dict[str, int]:
+            found = await opened.query().select(["batch_id"]).to_arrow()
+            return {pair["values"]: pair["counts"] for pair in found["batch_id"].value_counts().to_pylist()}
+
+        return await self._with(table, count, absent={})
+
+    async def differences(
+        self, table: str, batches: Sequence[tuple[Sequence[VectorRow], Vectors]]
+    ) -> list[VectorDifference]:
+        """See the port. Raises: Retry."""
+        wanted = [(row, vector) for rows, vectors in batches for row, vector in zip(rows, vectors, strict=True)]
+        if not wanted:
+            return []
+        condition = _one_of("batch_id", {row.batch_id for row, _ in wanted})
+
+        async def read(opened: Any) -> list[Stored]:
+            return as_stored(await opened.query().where(condition).to_arrow())
+
+        return compared(wanted, await self._with(table, read, absent=[]))
 
     async def count(self, table: str) -> int:
         """See the port. Raises: Retry."""

@@ -165,6 +165,28 @@ async def test_deleted_documents_are_gone(index: VectorIndex) -> None:
     assert await by_vector(index, vector(0)) == ["two-p0"]
 
 
+async def test_what_differs_is_told_row_by_row(index: VectorIndex) -> None:
+    b0, b1 = batch("b0", ["alpha one", "alpha two", "three"]), batch("b1", ["beta"], first=10)
+    told = await index.differences(TABLE, [b0])
+    assert [(one.passage_id, one.kind) for one in told] == [(f"doc-p{i}", "missing") for i in range(3)]
+    assert (await index.batch_sizes(TABLE), await index.differences(TABLE, [])) == ({}, [])
+    await index.delete_batches(TABLE, ["b0"])
+    await write(index, b0, b1)
+    assert await index.differences(TABLE, [b0, b1]) == []
+    assert await index.batch_sizes(TABLE) == {"b0": 3, "b1": 1}
+    turned, reworded = batch("b0", ["alpha one"], seed=50), batch("b0", ["alpha 2"], first=1)
+    other = ([*turned[0], *reworded[0]], np.concatenate([turned[1], reworded[1]]))
+    assert [(one.batch_id, one.passage_id, one.kind) for one in await index.differences(TABLE, [other])] == [
+        ("b0", "doc-p0", "changed"),
+        ("b0", "doc-p1", "changed"),
+        ("b0", "doc-p2", "extra"),
+    ]
+    await index.delete_batches(TABLE, ["b0", "absent"])
+    await index.delete_batches(TABLE, [])
+    assert await index.batch_sizes(TABLE) == {"b1": 1}
+    assert await index.differences(TABLE, [b1]) == []
+
+
 async def test_odd_queries_find_nothing_and_break_nothing(index: VectorIndex) -> None:
     await write(index, batch("b0", ["word", "", "   ", "a 'quoted' \"phrase\" AND (more)", "\ud800 lone"]))
     for query in ("", "  ", "?!…", "* AND OR (", "'; DROP TABLE", "\ud800", "x" * 5_000, "\x00"):

@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from storage.ports import VectorHit, VectorRow
+from storage.ports import VectorDifference, VectorHit, VectorRow
+from storage.vectors.comparing import Stored, compared
 from storage.vectors.segment import index_terms, query_terms
 
 _K1, _B = 1.2, 0.75
@@ -62,6 +63,22 @@ class MemoryVectorIndex:
         rows = self._tables.get(table, {})
         for passage_id in [i for i, (row, _) in rows.items() if row.document_id in document_ids]:
             del rows[passage_id]
+
+    async def delete_batches(self, table: str, batch_ids: Sequence[str]) -> None:
+        rows = self._tables.get(table, {})
+        for passage_id in [i for i, (row, _) in rows.items() if row.batch_id in batch_ids]:
+            del rows[passage_id]
+
+    async def batch_sizes(self, table: str) -> dict[str, int]:
+        return dict(Counter(row.batch_id for row, _ in self._tables.get(table, {}).values()))
+
+    async def differences(
+        self, table: str, batches: Sequence[tuple[Sequence[VectorRow], npt.NDArray[np.float32]]]
+    ) -> list[VectorDifference]:
+        wanted = [(row, vector) for rows, vectors in batches for row, vector in zip(rows, vectors, strict=True)]
+        asked = {row.batch_id for row, _ in wanted}
+        stored = [Stored.of(row, vector) for row, vector in self._tables.get(table, {}).values()]
+        return compared(wanted, [one for one in stored if one.batch_id in asked])
 
     async def count(self, table: str) -> int:
         return len(self._tables.get(table, {}))

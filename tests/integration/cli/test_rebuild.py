@@ -54,6 +54,15 @@ def test_damage_is_shown_then_mended(run: Run, fresh_dsn: str, tmp_path: Path, m
     assert run("rebuild", "conversations").out == clean.out
 
 
+def test_vectors_of_nothing(run: Run, fresh_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAGLINE_VECTORS", str(tmp_path / "vectors"))
+    id_ = new_id()
+    assert asyncio.run(execute(fresh_dsn, f"INSERT INTO tenants (id, name) VALUES ('{id_}', 'empty')")) == 1
+    assert run("rebuild", "vectors", "--tenant", str(id_)) == Ended(0, "0 passages: 0 rows differ\n", "")
+    found = json.loads(run("rebuild", "vectors", "--json", "--execute").out)
+    assert (found["dry_run"], found["n_different"], found["n_mended"]) == (False, 0, 0)
+
+
 @pytest.mark.usefixtures("fresh_dsn")
 def test_a_tenant_that_is_none_is_wrong_use(run: Run) -> None:
     id_ = new_id()

@@ -19,6 +19,7 @@ from schemas.topics import CHAT_EVENTS
 from storage.archive import ARCHIVED, ArchivedRecord, archive_lock, archive_prefix, read_archive
 from storage.blobs.local import LocalBlobStore
 from storage.ports import StoredBlob
+from storage.postgres import outbox
 from storage.postgres.unit_of_work import Database
 from tests.integration.completions.rig import TENANT, Rig, spec
 from tests.integration.rebuild.walk import Walk
@@ -267,3 +268,20 @@ async def test_answers_of_real_workers_follow_from_their_events(
         await work.execute("DELETE FROM messages WHERE tenant_id = $1", TENANT)
     assert (await rebuild(database, blobs, TENANT, execute=True)).n_mended == 6
     assert await stored(database, TENANT) == before
+
+
+async def test_what_was_not_published_holds_back_what_follows_it(database: Database, blobs: LocalBlobStore) -> None:
+    walk = Walk(database, seed=11, n_sessions=2)
+    await walk.walk(20)
+    everything = await kept(database, walk.tenant_id)
+    _, unpublished = everything[len(everything) // 2]
+    await expire(database, walk.tenant_id, 1.0)
+    async with database.transaction() as work:
+        await work.execute("INSERT INTO outbox_unpublished (id) VALUES ($1)", unpublished)
+    await delete_expired(database, blobs)
+    assert await kept(database, walk.tenant_id) == everything[len(everything) // 2 :]
+    async with database.transaction() as work:
+        await outbox.mark_published(work, [unpublished])
+    await delete_expired(database, blobs)
+    ids = [record.id for topic in ARCHIVED for record in await archived(blobs, walk.tenant_id, topic.name)]
+    assert sorted(ids) == sorted(id_ for _, id_ in everything)

@@ -1,0 +1,148 @@
+"""A tenant's vector table, rebuilt from its passages, compared row by row, and mended where it differs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+
+from consumers.index.store import BatchKey, batch_id, load_rows
+from consumers.index.table_locks import lock_tables
+from providers.ports import Embedder, ProviderError
+from schemas.errors import Retry
+from storage.ports import VectorDifference, VectorIndex, VectorRow
+from storage.postgres.unit_of_work import Database, UnitOfWork
+from storage.vectors.names import table_name
+
+Batch = tuple[Sequence[VectorRow], npt.NDArray[np.float32]]
+
+SHOWN = 20
+_BATCHES = 16
+"""So many are in memory at once, of at most 128 passages."""
+_STALE_AT_ONCE = 500
+
+_INDEXED = """
+FROM document_batches b JOIN document_versions v USING (document_id, version) JOIN documents d ON d.id = b.document_id
+WHERE d.tenant_id = $1 AND d.deleted_at IS NULL AND v.status <> 'deleted' AND b.indexed_at IS NOT NULL
+"""
+_LIVING = f"""
+SELECT b.document_id, b.version, b.batch {_INDEXED} AND v.embedding_model = $2
+  AND ($3::uuid[] IS NULL OR b.document_id = ANY($3))
+"""
+_PAGE = f"""
+SELECT b.document_id, b.version, b.batch {_INDEXED} AND v.embedding_model = $2
+  AND ($3::uuid IS NULL OR (b.document_id, b.version, b.batch) > ($3, $4::int, $5::int))
+ORDER BY 1, 2, 3 LIMIT $6
+"""
+
+
+@dataclass(slots=True)
+class VectorsReport:
+    """What was found. `differences` holds the first `SHOWN`; `n_stale` rows are of batches that nobody knows.
+
+    `n_other_models` passages were indexed under another embedding model, and not compared.
+    """
+
+    n_passages: int = 0
+    n_different: int = 0
+    n_stale: int = 0
+    n_mended: int = 0
+    n_other_models: int = 0
+    differences: list[VectorDifference] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorTables:
+    """Compares and mends the tables of the embedder's model; the index's writer waits for as long as that takes."""
+
+    database: Database
+    vectors: VectorIndex
+    embedder: Embedder
+
+    async def rebuild(
+        self, tenant_id: UUID, report: VectorsReport, *, execute: bool, on_progress: Callable[[], None] = lambda: None
+    ) -> None:
+        """Embeds every indexed passage of the tenant's living documents anew, and adds what differs to `report`.
+
+        Raises: Retry; what was mended until then stays so, and a repetition goes on.
+        """
+        table, n_mended = table_name(tenant_id, self.embedder.model), report.n_mended
+        report.n_other_models += await self._of_other_models(tenant_id)
+        await self._remove_stale(tenant_id, table, report, execute=execute)
+        async for keys in self._pages(tenant_id):
+            async with self.database.transaction() as work:
+                rows = await load_rows(work, keys)
+            embedded = {key: (rows[key], await self._embed(rows[key])) for key in keys if rows[key]}
+            await self._compare(tenant_id, table, embedded, report, execute=execute)
+            on_progress()
+        if report.n_mended > n_mended:
+            async with self.database.transaction() as work:
+                await lock_tables(work, [table])
+                await self.vectors.optimize(table)
+
+    async def _pages(self, tenant_id: UUID) -> AsyncIterator[list[BatchKey]]:
+        after: BatchKey | tuple[None, None, None] = (None, None, None)
+        while True:
+            async with self.database.transaction() as work:
+                rows = await work.fetch(_PAGE, tenant_id, self.embedder.model, *after, _BATCHES)
+            if not rows:
+                return
+            keys: list[BatchKey] = [(row["document_id"], row["version"], row["batch"]) for row in rows]
+            yield keys
+            after = keys[-1]
+
+    async def _embed(self, rows: Sequence[VectorRow]) -> npt.NDArray[np.float32]:
+        try:
+            return await self.embedder.embed([row.text for row in rows])
+        except ProviderError as error:
+            raise Retry(f"the embedder failed: {error.detail}") from error
+
+    async def _compare(
+        self, tenant_id: UUID, table: str, embedded: Mapping[BatchKey, Batch], report: VectorsReport, *, execute: bool
+    ) -> None:
+        """Nobody writes the table meanwhile; what was deleted since it was embedded is left out."""
+        async with self.database.transaction() as work:
+            await lock_tables(work, [table])
+            living = await self._living(work, tenant_id, [document_id for document_id, _, _ in embedded])
+            batches = {batch_id(key): batch for key, batch in embedded.items() if batch_id(key) in living}
+            found = await self.vectors.differences(table, list(batches.values()))
+            if execute and found:
+                # A doubled row would be matched twice: its batch goes before it comes anew.
+                await self.vectors.delete_batches(table, sorted({one.batch_id for one in found if one.kind == "extra"}))
+                differing = [batches[id_] for id_ in sorted({one.batch_id for one in found})]
+                await self.vectors.replace_batches(table, differing, dimensions=self.embedder.dimensions)
+                report.n_mended += len(found)
+        report.n_passages += sum(len(rows) for rows, _ in batches.values())
+        report.n_different += len(found)
+        report.differences = [*report.differences, *found][:SHOWN]
+
+    async def _remove_stale(self, tenant_id: UUID, table: str, report: VectorsReport, *, execute: bool) -> None:
+        """Rows of batches that are not indexed by what PostgreSQL says: of documents deleted, or written and lost."""
+        async with self.database.transaction() as work:
+            await lock_tables(work, [table])
+            living = await self._living(work, tenant_id)
+            sizes = await self.vectors.batch_sizes(table)
+            stale = sorted(sizes.keys() - living)
+            n_rows = sum(sizes[id_] for id_ in stale)
+            for start in range(0, len(stale) if execute else 0, _STALE_AT_ONCE):
+                await self.vectors.delete_batches(table, stale[start : start + _STALE_AT_ONCE])
+        report.n_stale += n_rows
+        report.n_different += n_rows
+        report.n_mended += n_rows if execute else 0
+
+    async def _living(self, work: UnitOfWork, tenant_id: UUID, document_ids: Sequence[UUID] | None = None) -> set[str]:
+        """The names of the batches that are indexed, of some documents or of all."""
+        rows = await work.fetch(_LIVING, tenant_id, self.embedder.model, document_ids)
+        return {batch_id((row["document_id"], row["version"], row["batch"])) for row in rows}
+
+    async def _of_other_models(self, tenant_id: UUID) -> int:
+        async with self.database.transaction() as work:
+            n_rows = await work.fetchval(
+                f"SELECT coalesce(sum(b.n_rows), 0) {_INDEXED} AND v.embedding_model <> $2",
+                tenant_id,
+                self.embedder.model,
+            )
+        return int(n_rows)
