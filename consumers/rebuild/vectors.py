@@ -25,8 +25,8 @@ _BATCHES = 16
 _STALE_AT_ONCE = 500
 
 _INDEXED = """
-FROM document_batches b JOIN document_versions v USING (document_id, version) JOIN documents d ON d.id = b.document_id
-WHERE d.tenant_id = $1 AND d.deleted_at IS NULL AND v.status <> 'deleted' AND b.indexed_at IS NOT NULL
+FROM document_batches b JOIN document_versions v USING (document_id, version)
+WHERE v.tenant_id = $1 AND v.status <> 'deleted' AND b.indexed_at IS NOT NULL
 """
 _LIVING = f"""
 SELECT b.document_id, b.version, b.batch {_INDEXED} AND v.embedding_model = $2

@@ -5,13 +5,19 @@ Then events go to the archive, a day's at a time, so that segments are few.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from datetime import timedelta
 from uuid import UUID
 
+from schemas.errors import Retry
 from storage.archive import ARCHIVED, ArchivedRecord, archive_lock, write_segment
 from storage.ports import BlobStore
 from storage.postgres.unit_of_work import Database, UnitOfWork
 
+logger = logging.getLogger(__name__)
+
+INTERVAL_S = 600.0
 KEPT = timedelta(days=31)
 _BATCH = 5_000
 _BATCH_BYTES = 8 << 20
@@ -38,6 +44,17 @@ WITH oldest AS MATERIALIZED (
 SELECT o.id, o.xact_id::text AS xact_id, o.seq, o.topic, o.key, o.headers, o.value
 FROM measured m JOIN outbox o USING (id) WHERE m.may_go AND m.n_before < $4 ORDER BY o.xact_id, o.seq
 """  # noqa: S608 - no input in it
+
+
+async def expire_forever(database: Database, blobs: BlobStore, *, interval_s: float = INTERVAL_S) -> None:
+    """Now and then removes what was kept long enough, beside the sweep. Two at once do no harm."""
+    while True:
+        try:
+            n_rows = await delete_expired(database, blobs)
+            logger.debug("archived or deleted %d rows that were kept long enough", n_rows)
+        except Retry as away:
+            logger.warning("retention: %s", away)
+        await asyncio.sleep(interval_s)
 
 
 async def delete_expired(database: Database, blobs: BlobStore, *, kept: timedelta = KEPT) -> int:

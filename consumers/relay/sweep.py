@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
-from consumers.relay.retention import delete_expired
 from schemas.errors import Retry
 from storage.log.producer import LogProducer
-from storage.ports import BlobStore
 from storage.postgres import outbox
 from storage.postgres.leases import single_active
 from storage.postgres.unit_of_work import AWAY, Database
@@ -18,7 +15,6 @@ logger = logging.getLogger(__name__)
 
 OLDER_THAN_S = 2.0
 BATCH = 500
-EXPIRES_EVERY_S = 600.0
 
 
 async def sweep_once(database: Database, producer: LogProducer, *, older_than_s: float = OLDER_THAN_S) -> int:
@@ -36,11 +32,8 @@ async def sweep_once(database: Database, producer: LogProducer, *, older_than_s:
     return len(records)
 
 
-async def relay_forever(
-    database: Database, producer: LogProducer, blobs: BlobStore, *, interval_s: float = 1.0
-) -> None:
+async def relay_forever(database: Database, producer: LogProducer, *, interval_s: float = 1.0) -> None:
     """Sweeps while this process is the active relay; waits for its turn otherwise. Raises: Stop."""
-    expire_at = time.monotonic()
     while True:
         try:
             async with single_active(database, "relay") as connection:
@@ -49,10 +42,6 @@ async def relay_forever(
                     if n_published:
                         logger.info("relayed %d records", n_published)
                     if n_published < BATCH:
-                        if time.monotonic() >= expire_at:
-                            expire_at = time.monotonic() + EXPIRES_EVERY_S
-                            n_expired = await delete_expired(database, blobs)
-                            logger.debug("archived or deleted %d rows that were kept long enough", n_expired)
                         await connection.fetchval("SELECT 1", timeout=5)
                         await asyncio.sleep(interval_s)
         except (Retry, *AWAY) as away:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from consumers.relay.inspection import inspections
+from consumers.relay.retention import expire_forever
 from consumers.relay.sweep import relay_forever
 from ragline.settings import Settings
 from ragline.wiring.connections import OnFail, build_database, until_there
@@ -19,7 +20,7 @@ from storage.log.subscribers import Subscribers
 @asynccontextmanager
 async def relaying(settings: Settings, on_fail: OnFail) -> AsyncIterator[None]:
     """The relay runs for as long as the block does."""
-    database = build_database(settings, max_connections=2)
+    database = build_database(settings, max_connections=3)
     blobs = build_blobs(settings)
     producer = LogProducer(settings.kafka_bootstrap, client_id="ragline-relay")
     await until_there(producer.start)
@@ -28,7 +29,8 @@ async def relaying(settings: Settings, on_fail: OnFail) -> AsyncIterator[None]:
         if not task.cancelled() and (error := task.exception()) is not None:
             on_fail(error)
 
-    tasks = [asyncio.create_task(relay_forever(database, producer, blobs)), asyncio.create_task(producer.watch())]
+    working = (relay_forever(database, producer), expire_forever(database, blobs), producer.watch())
+    tasks = [asyncio.create_task(one) for one in working]
     for task in tasks:
         task.add_done_callback(ended)
     subscribers = Subscribers(

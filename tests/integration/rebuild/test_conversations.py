@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from consumers.rebuild.conversations import ConversationsReport, rebuild_conversations
-from consumers.relay.retention import delete_expired
+from consumers.relay.retention import delete_expired, expire_forever
 from ragline.dev_stack.embedded import EmbeddedServers
 from schemas.commands import CancelCompletion
 from schemas.ids import new_id
@@ -232,10 +232,13 @@ async def test_nothing_moves_while_the_history_is_read(database: Database, blobs
         before = await kept(database, walk.tenant_id)
         assert await delete_expired(database, blobs) == 0
         assert await kept(database, walk.tenant_id) == before
+    expiring = asyncio.create_task(expire_forever(database, blobs, interval_s=0.02))
     async with asyncio.timeout(10):  # the server notices that the reader is gone
-        while not await delete_expired(database, blobs):
+        while await kept(database, walk.tenant_id):
             await asyncio.sleep(0.02)
-    assert await kept(database, walk.tenant_id) == []
+    assert not expiring.done()
+    expiring.cancel()
+    await asyncio.gather(expiring, return_exceptions=True)
 
 
 @pytest.fixture
