@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from consumers.message_search.store import index_messages
 from consumers.rebuild.conversation import Conversation, Difference, MessageColumns, SessionColumns
 from storage.postgres.unit_of_work import UnitOfWork
 
@@ -73,7 +74,7 @@ async def unheard_sessions(work: UnitOfWork, tenant_id: UUID, known: Iterable[st
 
 
 async def mend(work: UnitOfWork, shadow: Conversation, found: Sequence[Difference]) -> None:
-    """Makes the rows that differ those of the shadow."""
+    """Makes the rows that differ those of the shadow, and the words by which its messages are found."""
     session = shadow.session
     if any(one.table == "sessions" for one in found):
         await work.execute(
@@ -91,27 +92,34 @@ async def mend(work: UnitOfWork, shadow: Conversation, found: Sequence[Differenc
         )
     messages = [one for one in found if one.table == "messages"]
     await work.execute("DELETE FROM messages WHERE id = ANY($1::uuid[])", [m.id for m in messages if m.kind == "extra"])
-    for message in (shadow.messages[one.id] for one in messages if one.kind != "extra"):
-        is_partial = message.status in {"failed", "cancelled"}
-        await work.execute(
-            _MEND_MESSAGE,
-            message.id,
-            message.tenant_id,
-            message.user_id,
-            message.session_id,
-            message.parent_id,
-            message.sender,
-            message.status,
-            message.created_at,
-            message.content,
-            message.partial_content if is_partial else None,
-            message.error_code,
-            message.error_message,
-            message.citations,
-            message.completion_id,
-            message.model,
-            message.usage,
-        )
+    written = [one.id for one in messages if one.kind != "extra"]
+    for id_ in written:
+        await _write_message(work, shadow.messages[id_])
+    await work.execute("DELETE FROM message_words WHERE message_id = ANY($1::uuid[])", [one.id for one in messages])
+    await index_messages(work, written)
+
+
+async def _write_message(work: UnitOfWork, message: MessageColumns) -> None:
+    is_partial = message.status in {"failed", "cancelled"}
+    await work.execute(
+        _MEND_MESSAGE,
+        message.id,
+        message.tenant_id,
+        message.user_id,
+        message.session_id,
+        message.parent_id,
+        message.sender,
+        message.status,
+        message.created_at,
+        message.content,
+        message.partial_content if is_partial else None,
+        message.error_code,
+        message.error_message,
+        message.citations,
+        message.completion_id,
+        message.model,
+        message.usage,
+    )
 
 
 _SESSION = """

@@ -137,7 +137,10 @@ async def test_exactly_the_damage_is_found_and_mended(database: Database, blobs:
             walk.tenant_id,
         )
         ids = [
-            row["id"] for row in await work.fetch("SELECT id FROM messages WHERE session_id = $1 ORDER BY id", session)
+            row["id"]
+            for row in await work.fetch(
+                "SELECT id FROM messages WHERE session_id = $1 AND content <> '' ORDER BY id", session
+            )
         ]
         lost, changed = ids[0], ids[-1]
         unheard = new_id()
@@ -162,6 +165,12 @@ async def test_exactly_the_damage_is_found_and_mended(database: Database, blobs:
     assert await stored(database, walk.tenant_id) == damaged
     assert (await rebuild(database, blobs, walk.tenant_id, execute=True)).n_mended == 4
     assert await stored(database, walk.tenant_id) == before
+    async with database.transaction() as work:
+        found = await work.fetch(
+            "SELECT w.message_id, w.words = message_words(m.user_id, m.content, m.partial_content) AS are_true"
+            " FROM message_words w LEFT JOIN messages m ON m.id = w.message_id"
+        )
+    assert [(row["message_id"], row["are_true"]) for row in found] == [(id_, True) for id_ in (lost, changed)]
 
 
 async def test_what_has_no_events_is_told_and_left_as_it_is(database: Database, blobs: LocalBlobStore) -> None:
