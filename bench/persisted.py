@@ -28,6 +28,7 @@ from storage.log.batch_runner import Subscription
 from storage.log.producer import LogProducer, all_acked
 from storage.log.publisher import OutboxPublisher
 from storage.log.subscribers import Subscribers
+from storage.postgres.identity import DEFAULT_TENANT
 from storage.postgres.outbox import Outgoing
 from storage.postgres.unit_of_work import Database, UnitOfWork
 
@@ -58,7 +59,7 @@ class Drain:
         self._servers = servers
         self._database = database
         self._producer = producer
-        self._tenant, self._user = new_id(), new_id()
+        self._tenant, self._user = DEFAULT_TENANT, new_id()  # it has no limit, so that a backlog may wait
 
     async def commands(self, n_messages: int, n_sessions: int) -> list[Envelope]:
         """Commands round robin over new sessions, which stand in the database after."""
