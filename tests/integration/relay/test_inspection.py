@@ -52,6 +52,7 @@ async def test_malformed_records_of_every_event_topic_are_kept(
         await producer.send_raw(topic.name, b"k", b"{", [("marker", marker)])
     failures: list[BaseException] = []
     publisher = OutboxPublisher(database, producer)
+    publisher.start()
     subscribers = Subscribers(
         servers.kafka_bootstrap, slot_name=None, database=database, producer=producer, publisher=publisher
     )
@@ -61,6 +62,7 @@ async def test_malformed_records_of_every_event_topic_are_kept(
     async with asyncio.timeout(30):
         await all_there.wait()
     await subscribers.stop()
+    await publisher.stop()
     await tail.stop()
     assert sorted(kept) == sorted((topic.name, "missing_header") for topic in topics)
     assert not failures
