@@ -44,7 +44,7 @@ async def load(
     documents = await _documents(work, sorted(ids))
     by_bytes = await _by_bytes(work, sorted(added))
     limited = {tenant_id for tenant_id, _ in added if waiting.holds_for(tenant_id)}
-    n_waiting = await _n_waiting(work, limited)
+    n_waiting = await _n_waiting(work, limited, at_most=waiting.most)
     return {
         tenant_id: Library(
             tenant_id,
@@ -70,15 +70,18 @@ async def _documents(work: UnitOfWork, ids: list[UUID]) -> dict[UUID, Document]:
     }
 
 
-async def _n_waiting(work: UnitOfWork, tenants: set[UUID]) -> dict[UUID, int]:
+async def _n_waiting(work: UnitOfWork, tenants: set[UUID], *, at_most: int) -> dict[UUID, int]:
+    """How many of each are not learnt yet; counting ends at the limit."""
     if not tenants:
         return {}
     rows = await work.fetch(
-        "SELECT tenant_id, count(*) AS n FROM document_versions WHERE tenant_id = ANY($1::uuid[])"
-        " AND status IN ('queued', 'parsing', 'embedding', 'indexing') GROUP BY tenant_id",
+        "SELECT t.id, (SELECT count(*) FROM (SELECT FROM document_versions v WHERE v.tenant_id = t.id"
+        " AND v.status IN ('queued', 'parsing', 'embedding', 'indexing') LIMIT $2) counted) AS n"
+        " FROM unnest($1::uuid[]) AS t(id)",
         list(tenants),
+        at_most,
     )
-    return {row["tenant_id"]: row["n"] for row in rows}
+    return {row["id"]: row["n"] for row in rows}
 
 
 async def _by_bytes(work: UnitOfWork, added: list[tuple[UUID, str]]) -> dict[UUID, dict[str, Document]]:

@@ -43,7 +43,8 @@ async def load(
     named = [body.completion_id for body in bodies if isinstance(body, CancelCompletion)]
     completions = await _completions(work, sorted(ending), named)
     n_open = await _n_open(work, [row["id"] for row in rows])
-    n_waiting = await _n_waiting(work, {row["tenant_id"] for row in rows if waiting.holds_for(row["tenant_id"])})
+    limited = {row["tenant_id"] for row in rows if waiting.holds_for(row["tenant_id"])}
+    n_waiting = await _n_waiting(work, limited, at_most=waiting.most)
     resumed = {body.session_id for body in bodies if isinstance(body, ResumeMessage)}
     leaves = [row["active_leaf_id"] for row in rows if row["id"] in resumed and row["active_leaf_id"]]
     messages = await _messages(work, [*leaves, *_named_messages(bodies)])
@@ -91,15 +92,17 @@ async def _n_open(work: UnitOfWork, sessions: list[UUID]) -> dict[UUID, int]:
     return {row["session_id"]: row["n"] for row in rows}
 
 
-async def _n_waiting(work: UnitOfWork, tenants: set[UUID]) -> dict[UUID, int]:
+async def _n_waiting(work: UnitOfWork, tenants: set[UUID], *, at_most: int) -> dict[UUID, int]:
+    """How many of each wait; counting ends at the limit, however long the queue is."""
     if not tenants:
         return {}
     rows = await work.fetch(
-        "SELECT tenant_id, count(*) AS n FROM completions WHERE tenant_id = ANY($1::uuid[]) AND status = 'pending'"
-        " GROUP BY tenant_id",
+        "SELECT t.id, (SELECT count(*) FROM (SELECT FROM completions c WHERE c.tenant_id = t.id"
+        " AND c.status = 'pending' LIMIT $2) counted) AS n FROM unnest($1::uuid[]) AS t(id)",
         list(tenants),
+        at_most,
     )
-    return {row["tenant_id"]: row["n"] for row in rows}
+    return {row["id"]: row["n"] for row in rows}
 
 
 async def _completions(work: UnitOfWork, ending: list[UUID], named: list[UUID]) -> dict[UUID, dict[UUID, Completion]]:
