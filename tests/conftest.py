@@ -16,6 +16,7 @@ from storage.log.producer import LogProducer
 from storage.log.topic_admin import apply_topics
 from storage.postgres import migrate
 from storage.postgres.unit_of_work import Database
+from tests.databases import drop_database
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, start_s3_server
 from tests.stack import dev_stack
 
@@ -48,7 +49,7 @@ async def dsn(servers: EmbeddedServers, migrated_template: str) -> AsyncIterator
     try:
         await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{migrated_template}"')
         yield f"{stem}/{name}"
-        await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        await drop_database(admin, name)
     finally:
         await admin.close()
 

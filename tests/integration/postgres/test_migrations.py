@@ -10,6 +10,7 @@ import pytest
 from ragline.dev_stack.embedded import EmbeddedServers
 from schemas.errors import Stop
 from storage.postgres import migrate
+from tests.databases import drop_database
 
 
 async def test_up_down_and_up_again(servers: EmbeddedServers) -> None:
@@ -32,7 +33,7 @@ async def test_up_down_and_up_again(servers: EmbeddedServers) -> None:
         await migrate.upgrade(dsn)
         assert await migrate.differences(dsn) == []
     finally:
-        await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        await drop_database(admin, name)
         await admin.close()
 
 
@@ -48,6 +49,6 @@ async def test_a_user_who_may_not_create_the_role_is_told_what_to_do(servers: Em
         with pytest.raises(Stop, match=r"ragline_tenant.*CREATEROLE"):
             await migrate.upgrade(f"{stem}/{name}")
     finally:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await drop_database(admin, name)
         await admin.execute(f"DROP ROLE {name}")
         await admin.close()
