@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
+from consumers.tenant_limit import WaitingLimit
 from schemas.envelope import Envelope
 from schemas.errors import Reject
 from schemas.records import Body
@@ -31,7 +32,8 @@ class Deciding(Generic[StateT]):
     """A handler made of four parts; `StateT` is what is known of one aggregate.
 
     `load` answers with the states of the commands' aggregates, `save` stores what followed: both one
-    statement a table, whatever the size of the batch. `topic_of` says where a fact is published.
+    statement a table, whatever the size of the batch. `topic_of` says where a fact is published. `waiting` is about
+    the whole tenant: what would go beyond it is refused though the aggregate's own rules allow it.
     """
 
     source: str
@@ -41,10 +43,12 @@ class Deciding(Generic[StateT]):
     evolve: Callable[[StateT | None, Body, Envelope], StateT]
     save: Callable[[UnitOfWork, dict[object, StateT], Sequence[Fact]], Awaitable[None]]
     topic_of: Callable[[Body], Topic]
+    waiting: WaitingLimit
 
     async def handle(self, work: UnitOfWork, commands: Sequence[Envelope]) -> list[Outgoing]:
         """Decides every command in log order; a rejected one yields its CommandRejected and nothing else."""
         states = await self.load(work, commands)
+        room = await self.waiting.room(work, commands)
         now = await work.now()
         facts: list[Fact] = []
         outgoing: list[Outgoing] = []
@@ -52,6 +56,7 @@ class Deciding(Generic[StateT]):
             key = self.key_of(command)
             try:
                 bodies = self.decide(states.get(key), command, now)
+                room.take(command, bodies)
             except Reject as reject:
                 event = rejection(command, reject, source=self.source, now=now)
                 outgoing.append((self.topic_of(event.body), event))

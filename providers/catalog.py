@@ -61,7 +61,10 @@ def build_chat_models(specs: Sequence[ModelSpec], *, counter: TokenCounter) -> M
 
 
 async def start_chat_models(models: Models) -> None:
-    """Does what takes seconds (importing litellm) now instead of at the first question."""
+    """Does what takes seconds (importing litellm) now instead of at the first question.
+
+    Raises: ValueError for a model that litellm does not know.
+    """
     await asyncio.gather(*(m.start() for m in models.by_name.values() if isinstance(m, _Startable)))
 
 

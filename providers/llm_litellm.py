@@ -84,8 +84,18 @@ class LiteLLMChatModel:
         return self._timeouts
 
     async def start(self) -> None:
-        """Imports litellm, off the loop; afterwards the first call is as fast as any."""
-        await asyncio.to_thread(_litellm)
+        """Imports litellm, off the loop; afterwards the first call is as fast as any.
+
+        Raises: ValueError if litellm does not know whose model it is.
+        """
+        litellm = await asyncio.to_thread(_litellm)
+        try:
+            litellm.get_llm_provider(model=self._model, api_base=self._credentials.get("api_base"))
+        except litellm.exceptions.BadRequestError:
+            raise ValueError(
+                f'model "{self._name}": litellm knows no provider for "{self._model}";'
+                " write PROVIDER/MODEL as in openai/gpt-4o-mini"
+            ) from None
 
     async def close(self) -> None:
         """Gives up litellm's connections (they are shared by all its models)."""

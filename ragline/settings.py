@@ -35,10 +35,12 @@ class ModelSettings(BaseModel):
     prefill: bool | PrefillMode = False
     context_tokens: int = Field(default=8192, ge=512)
     max_output_tokens: int = Field(default=2048, ge=1)
-    input_cost_per_million: float | None = Field(default=None, ge=0)
-    output_cost_per_million: float | None = Field(default=None, ge=0)
-    timeout_s: float = Field(default=120.0, gt=0, description="longest wait for the first text of an answer")
-    stall_timeout_s: float = Field(default=30.0, gt=0, description="longest silence in the middle of an answer")
+    input_cost_per_million: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    output_cost_per_million: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    timeout_s: float = Field(default=120.0, gt=0, le=3600, description="longest wait for the first text of an answer")
+    stall_timeout_s: float = Field(
+        default=30.0, gt=0, le=3600, description="longest silence in the middle of an answer"
+    )
     fallbacks: tuple[str, ...] = Field(default=(), description="names of models that answer where this one cannot")
     adapter: Literal["auto", "direct", "litellm"] = "auto"
 
@@ -66,27 +68,35 @@ class WorkerSettings(BaseModel):
 
     completion_slots: int = Field(default=200, ge=1, description="answers written at once by one process")
     document_slots: int = Field(default=2, ge=1)
-    lease_s: float = Field(default=3.0, ge=0.5, description="a dead worker's job is taken over after this long")
+    lease_s: float = Field(default=3.0, ge=0.5, le=60, description="a dead worker's job is taken over after this long")
     flush_ms: int = Field(default=20, ge=0, le=1000, description="text of all answers leaves once in so long")
-    checkpoint_s: float = Field(default=1.0, gt=0)
+    checkpoint_s: float = Field(
+        default=1.0, gt=0, le=60, description="the text of a running answer is stored once in so long"
+    )
     max_attempts: int = Field(default=5, ge=1)
     batch_records: int = Field(default=500, ge=1, le=10_000)
     session_timeout_ms: int = Field(default=6000, ge=1000)
 
 
 class LimitSettings(BaseModel):
-    """What each tenant may have at once; the tenant `default` has no limits."""
+    """What each tenant may have at once. The tenant `default`, whose first key `ragline init` makes, has no limits."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     running_completions: int = Field(
-        default=50, ge=1, description="answers of one tenant that are written at once, by all workers together"
+        default=50,
+        ge=1,
+        description="answers of one tenant that are written at once, by all workers together, but for `default`",
     )
     waiting_completions: int = Field(
-        default=1000, ge=1, description="answers of one tenant that may wait to be begun; beyond, a message is a 429"
+        default=1000,
+        ge=1,
+        description="answers of one tenant that may wait to be begun; beyond, a message is a 429, but for `default`",
     )
     waiting_documents: int = Field(
-        default=1000, ge=1, description="documents of one tenant that may wait to be learnt; beyond, an upload is a 429"
+        default=1000,
+        ge=1,
+        description="documents of one tenant that may wait to be learnt; beyond, an upload is a 429, but for `default`",
     )
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from consumers.documents.state import Document, Library
-from consumers.tenant_limit import too_many_wait
 from schemas.commands import AddDocument, DeleteDocument
 from schemas.envelope import Envelope
 from schemas.errors import Reject
@@ -39,8 +38,6 @@ def _add(library: Library, body: AddDocument, now: datetime) -> DocumentUploaded
             f'the document "{twin.name}" ({twin.id}) has the same bytes',
             document_id=str(twin.id),
         )
-    if library.max_waiting is not None and library.n_waiting >= library.max_waiting:
-        raise too_many_wait(library.n_waiting, library.max_waiting, "documents")
     return DocumentUploaded(
         document_id=body.document_id,
         version=1,
@@ -71,7 +68,6 @@ def evolve(library: Library | None, fact: Body, command: Envelope) -> Library:
                 library,
                 documents={**library.documents, document.id: document},
                 by_bytes={**library.by_bytes, fact.sha256: document},
-                n_waiting=library.n_waiting + 1,
             )
         case DocumentDeleted():
             document = replace(library.documents[fact.document_id], deleted_at=command.time)

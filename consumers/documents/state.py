@@ -23,12 +23,9 @@ class Document:
 class Library:
     """The documents of one tenant. `by_bytes`: SHA-256 → the living document that has these bytes.
 
-    `n_waiting` are not learnt yet; at most `max_waiting` may be so (None: no limit).
     A tenant is one aggregate here, because the same bytes may stand only once in it.
     """
 
     tenant_id: UUID
     documents: Mapping[UUID, Document] = field(default_factory=dict)
     by_bytes: Mapping[str, Document] = field(default_factory=dict)
-    n_waiting: int = 0
-    max_waiting: int | None = None

@@ -10,14 +10,11 @@ import orjson
 
 from consumers.deciding import Fact
 from consumers.documents.state import Document, Library
-from consumers.tenant_limit import TenantLimit
 from schemas.commands import AddDocument, DocumentCommand
 from schemas.envelope import Envelope
 from schemas.events import DocumentDeleted, DocumentUploaded
 from schemas.ids import advisory_key
 from storage.postgres.unit_of_work import UnitOfWork
-
-WAITING = TenantLimit(1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +27,7 @@ class _Upload:
     is_deleted: bool
 
 
-async def load(
-    work: UnitOfWork, commands: Sequence[Envelope], *, waiting: TenantLimit = WAITING
-) -> dict[object, Library]:
+async def load(work: UnitOfWork, commands: Sequence[Envelope]) -> dict[object, Library]:
     """Locks first what the tenants' libraries are asked about: bytes (one holder a tenant), then documents by id."""
     added = {(c.tenant_id, c.body.sha256) for c in commands if isinstance(c.body, AddDocument)}
     ids = {c.body.document_id for c in commands if isinstance(c.body, DocumentCommand)}
@@ -43,16 +38,8 @@ async def load(
         )
     documents = await _documents(work, sorted(ids))
     by_bytes = await _by_bytes(work, sorted(added))
-    limited = {tenant_id for tenant_id, _ in added if waiting.holds_for(tenant_id)}
-    n_waiting = await _n_waiting(work, limited, at_most=waiting.most)
     return {
-        tenant_id: Library(
-            tenant_id,
-            documents,
-            by_bytes.get(tenant_id, {}),
-            n_waiting=n_waiting.get(tenant_id, 0),
-            max_waiting=waiting.most if tenant_id in limited else None,
-        )
+        tenant_id: Library(tenant_id, documents, by_bytes.get(tenant_id, {}))
         for tenant_id in {command.tenant_id for command in commands}
     }
 
@@ -68,20 +55,6 @@ async def _documents(work: UnitOfWork, ids: list[UUID]) -> dict[UUID, Document]:
         row["id"]: Document(row["id"], row["tenant_id"], row["name"], row["latest_version"], row["deleted_at"])
         for row in rows
     }
-
-
-async def _n_waiting(work: UnitOfWork, tenants: set[UUID], *, at_most: int) -> dict[UUID, int]:
-    """How many of each are not learnt yet; counting ends at the limit."""
-    if not tenants:
-        return {}
-    rows = await work.fetch(
-        "SELECT t.id, (SELECT count(*) FROM (SELECT FROM document_versions v WHERE v.tenant_id = t.id"
-        " AND v.status IN ('queued', 'parsing', 'embedding', 'indexing') LIMIT $2) counted) AS n"
-        " FROM unnest($1::uuid[]) AS t(id)",
-        list(tenants),
-        at_most,
-    )
-    return {row["id"]: row["n"] for row in rows}
 
 
 async def _by_bytes(work: UnitOfWork, added: list[tuple[UUID, str]]) -> dict[UUID, dict[str, Document]]:

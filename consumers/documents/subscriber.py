@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from consumers.deciding import Deciding
 from consumers.documents.decide import decide, evolve
 from consumers.documents.state import Library
-from consumers.documents.store import WAITING, load, save
-from consumers.tenant_limit import TenantLimit
+from consumers.documents.store import load, save
+from consumers.tenant_limit import TenantLimit, WaitingLimit
+from schemas.commands import AddDocument
 from schemas.envelope import Envelope
+from schemas.events import DocumentUploaded
 from schemas.records import Body
 from schemas.topics import KNOWLEDGE_COMMANDS, KNOWLEDGE_EVENTS, Topic
 from storage.log.batch_runner import Subscription
+
+WAITING = TenantLimit(1000)
 
 
 def tenant_of(command: Envelope) -> object:
@@ -30,10 +32,17 @@ def documents(waiting: TenantLimit = WAITING) -> Subscription:
     rules = Deciding[Library](
         source="documents",
         key_of=tenant_of,
-        load=partial(load, waiting=waiting),
+        load=load,
         decide=decide,
         evolve=evolve,
         save=save,
         topic_of=topic_of,
+        waiting=WaitingLimit(
+            waiting,
+            what="documents",
+            waiting="document_versions WHERE status IN ('queued', 'parsing', 'embedding', 'indexing')",
+            asked_by=(AddDocument,),
+            entered=DocumentUploaded,
+        ),
     )
     return Subscription(KNOWLEDGE_COMMANDS, "documents", rules.handle, rejects_to=KNOWLEDGE_EVENTS)

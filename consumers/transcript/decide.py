@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from consumers.tenant_limit import too_many_wait
 from consumers.transcript.state import Completion, Message, Session
 from schemas.chunks import StreamEnded
 from schemas.commands import (
@@ -163,7 +162,6 @@ def _resume(session: Session, body: ResumeMessage, facts: _Facts, now: datetime)
             completion_id=str(leaf.completion_id),
             message_id=str(leaf.id),
         )
-    _check_waiting(session)
     return [
         CompletionRequested(
             session_id=session.id,
@@ -246,12 +244,6 @@ def _check_busy(session: Session, if_busy: IfBusy) -> None:
         raise Reject("session_busy", 409, "the session is writing an answer", field="if_busy")
     if n_open >= MAX_QUEUED:
         raise Reject("queue_full", 429, f"the session has {n_open} answers to write; at most {MAX_QUEUED} may wait")
-    _check_waiting(session)
-
-
-def _check_waiting(session: Session) -> None:
-    if session.max_waiting is not None and session.n_waiting >= session.max_waiting:
-        raise too_many_wait(session.n_waiting, session.max_waiting, "answers")
 
 
 def _check_generation(session: Session, generation: Generation) -> None:
@@ -331,7 +323,6 @@ def _requested_by(session: Session, fact: CompletionRequested) -> Session:
         session,
         messages={**session.messages, message.id: message},
         n_open=session.n_open + 1,
-        n_waiting=session.n_waiting + 1,
         completions={**session.completions, completion.id: completion},
         active_leaf_id=message.id,
     )
@@ -348,6 +339,5 @@ def _cancelled_by(session: Session, fact: CompletionCancelled) -> Session:
         session,
         messages=messages,
         n_open=session.n_open - 1,
-        n_waiting=session.n_waiting - 1,
         completions={**session.completions, completion.id: completion},
     )

@@ -48,8 +48,7 @@ class Message:
 class Session:
     """One session as of the last command decided. `documents` are those of the tenant that commands name.
 
-    `n_open` counts all completions that can still change, `completions` holds those that commands speak of. `n_waiting`
-    counts those of the whole tenant that nobody has begun; at most `max_waiting` may (None: no limit).
+    `n_open` counts all completions that can still change, `completions` holds those that commands speak of.
     """
 
     id: UUID
@@ -63,8 +62,6 @@ class Session:
     active_leaf_id: UUID | None = None
     deleted_at: datetime | None = None
     n_open: int = 0
-    n_waiting: int = 0
-    max_waiting: int | None = None
     completions: Mapping[UUID, Completion] = field(default_factory=dict)
     messages: Mapping[UUID, Message] = field(default_factory=dict)
     documents: frozenset[UUID] = frozenset()

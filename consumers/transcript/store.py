@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from consumers.deciding import Fact
-from consumers.tenant_limit import TenantLimit
 from consumers.transcript.state import Completion, Message, Session
 from schemas.commands import (
     CancelCompletion,
@@ -22,13 +21,10 @@ from schemas.envelope import Envelope
 from schemas.events import CancelRequested, CompletionCancelled, CompletionRequested, MessagePosted
 from storage.postgres.unit_of_work import UnitOfWork
 
-WAITING = TenantLimit(1000)
 _OPEN = "('pending', 'in_progress', 'cancelling')"
 
 
-async def load(
-    work: UnitOfWork, commands: Sequence[Envelope], *, waiting: TenantLimit = WAITING
-) -> dict[object, Session]:
+async def load(work: UnitOfWork, commands: Sequence[Envelope]) -> dict[object, Session]:
     """Locks the sessions (in order of id) and reads what the commands name.
 
     Open completions are locked and read only where a command may end them, so that cancel and claim exclude each
@@ -43,8 +39,6 @@ async def load(
     named = [body.completion_id for body in bodies if isinstance(body, CancelCompletion)]
     completions = await _completions(work, sorted(ending), named)
     n_open = await _n_open(work, [row["id"] for row in rows])
-    limited = {row["tenant_id"] for row in rows if waiting.holds_for(row["tenant_id"])}
-    n_waiting = await _n_waiting(work, limited, at_most=waiting.most)
     resumed = {body.session_id for body in bodies if isinstance(body, ResumeMessage)}
     leaves = [row["active_leaf_id"] for row in rows if row["id"] in resumed and row["active_leaf_id"]]
     messages = await _messages(work, [*leaves, *_named_messages(bodies)])
@@ -62,8 +56,6 @@ async def load(
             active_leaf_id=row["active_leaf_id"],
             deleted_at=row["deleted_at"],
             n_open=n_open.get(row["id"], 0),
-            n_waiting=n_waiting.get(row["tenant_id"], 0),
-            max_waiting=waiting.most if waiting.holds_for(row["tenant_id"]) else None,
             completions=completions.get(row["id"], {}),
             messages=messages.get(row["id"], {}),
             documents=documents.get(row["tenant_id"], frozenset()),
@@ -90,19 +82,6 @@ async def _n_open(work: UnitOfWork, sessions: list[UUID]) -> dict[UUID, int]:
         sessions,
     )
     return {row["session_id"]: row["n"] for row in rows}
-
-
-async def _n_waiting(work: UnitOfWork, tenants: set[UUID], *, at_most: int) -> dict[UUID, int]:
-    """How many of each wait; counting ends at the limit, however long the queue is."""
-    if not tenants:
-        return {}
-    rows = await work.fetch(
-        "SELECT t.id, (SELECT count(*) FROM (SELECT FROM completions c WHERE c.tenant_id = t.id"
-        " AND c.status = 'pending' LIMIT $2) counted) AS n FROM unnest($1::uuid[]) AS t(id)",
-        list(tenants),
-        at_most,
-    )
-    return {row["id"]: row["n"] for row in rows}
 
 
 async def _completions(work: UnitOfWork, ending: list[UUID], named: list[UUID]) -> dict[UUID, dict[UUID, Completion]]:

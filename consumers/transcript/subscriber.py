@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from consumers.deciding import Deciding
-from consumers.tenant_limit import TenantLimit
+from consumers.tenant_limit import TenantLimit, WaitingLimit
 from consumers.transcript.decide import decide, evolve
 from consumers.transcript.state import Session
-from consumers.transcript.store import WAITING, load, save
+from consumers.transcript.store import load, save
 from schemas.chunks import ChunkRecord
+from schemas.commands import EditMessage, PostMessage, RegenerateMessage, ResumeMessage
 from schemas.envelope import Envelope
+from schemas.events import CompletionCancelled, CompletionRequested
 from schemas.records import Body
 from schemas.topics import CHAT_CHUNKS, CHAT_COMMANDS, CHAT_EVENTS, Topic
 from storage.log.batch_runner import Subscription
+
+WAITING = TenantLimit(1000)
 
 
 def session_of(command: Envelope) -> object:
@@ -31,10 +33,18 @@ def transcript(waiting: TenantLimit = WAITING) -> Subscription:
     rules = Deciding[Session](
         source="transcript",
         key_of=session_of,
-        load=partial(load, waiting=waiting),
+        load=load,
         decide=decide,
         evolve=evolve,
         save=save,
         topic_of=topic_of,
+        waiting=WaitingLimit(
+            waiting,
+            what="answers",
+            waiting="completions WHERE status = 'pending'",
+            asked_by=(PostMessage, EditMessage, RegenerateMessage, ResumeMessage),
+            entered=CompletionRequested,
+            left=CompletionCancelled,
+        ),
     )
     return Subscription(CHAT_COMMANDS, "transcript", rules.handle, rejects_to=CHAT_EVENTS)

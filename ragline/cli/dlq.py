@@ -110,11 +110,13 @@ def show(ref: Ref, *, as_json: AsJson = False) -> None:
         _print_json({**_dumped(whole.letter), "headers": whole.headers, "body": body})
         return
     for name, value in _dumped(whole.letter).items():
-        typer.echo(f"{name}: {value if value is not None else ''}")
+        typer.echo(_printable(f"{name}: {value if value is not None else ''}"))
     typer.echo("")
     for header, text in whole.headers:
-        typer.echo(f"{header}: {text}")
-    typer.echo(f"\n{body}")
+        typer.echo(_printable(f"{header}: {text}"))
+    typer.echo("")
+    for line in body.split("\n"):
+        typer.echo(_printable(line))
 
 
 @app.command()
@@ -316,8 +318,14 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(value.replace("\n", " ")) for value in row))
+        table.add_row(*(Text(_printable(value)) for value in row))
     Console(highlight=False, width=None if sys.stdout.isatty() else NEVER_FOLDED).print(table)
+
+
+def _printable(text: str) -> str:
+    """On one line, without what moves a terminal's cursor or changes its colours: anybody may have written it."""
+    line = text.replace("\n", " ")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def _print_json(value: object) -> None:

@@ -90,15 +90,17 @@ def worker(
         starting = asyncio.create_task(running.start())
         stop = asyncio.create_task(ending.wait())
         await asyncio.wait([starting, stop], return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            starting.result()
-            if ready_touch is not None:
-                ready_touch.touch()
-            await stop
-        else:
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
-        await running.stop()
+        try:
+            if starting.done():
+                starting.result()
+                if ready_touch is not None:
+                    ready_touch.touch()
+                await stop
+            else:
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
+        finally:
+            await running.stop()
         return ending.exit_code()
 
     raise typer.Exit(_run(run()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from providers.catalog import ModelSpec, build_chat_models
+from providers.catalog import ModelSpec, build_chat_models, start_chat_models
 from providers.embeddings import WordLlamaEmbedder
 from providers.ports import Embedder, Models
 from providers.tokens import TiktokenCounter
@@ -34,6 +34,14 @@ def build_models(settings: Settings) -> Models:
     ]
     try:
         return build_chat_models(specs, counter=TiktokenCounter())
+    except ValueError as error:
+        raise SettingsError(f"setting models: {error}") from None
+
+
+async def start_models(models: Models) -> None:
+    """What takes seconds is done before the first question. Raises: SettingsError for a model that nobody knows."""
+    try:
+        await start_chat_models(models)
     except ValueError as error:
         raise SettingsError(f"setting models: {error}") from None
 

@@ -20,12 +20,12 @@ from consumers.index.writer import IndexWriter
 from consumers.message_search.subscriber import message_search
 from consumers.tenant_limit import TenantLimit
 from consumers.transcript.subscriber import transcript
-from providers.catalog import close_chat_models, start_chat_models
+from providers.catalog import close_chat_models
 from providers.ports import Embedder
 from providers.tokens import TiktokenCounter
 from ragline.settings import Settings
 from ragline.wiring.connections import OnFail, build_database, until_there
-from ragline.wiring.stores import build_blobs, build_embedder, build_models, build_vectors
+from ragline.wiring.stores import build_blobs, build_embedder, build_models, build_vectors, start_models
 from retrieval.search import Searcher
 from storage.log.producer import LogProducer
 from storage.log.publisher import OutboxPublisher
@@ -162,7 +162,7 @@ class Worker:
     async def _start_completions(self, clients: _Clients) -> None:
         settings = self._settings
         models = build_models(settings)
-        await start_chat_models(models)
+        await start_models(models)
         self._stack.push_async_callback(close_chat_models, models)
         tokens = TiktokenCounter()
         await asyncio.gather(asyncio.to_thread(tokens.count, "warm"), clients.embedder.embed(["warm"]))

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.chaos.plan import MODELS, TOKENS_PER_S
+from tests.provider_server.process import provider_process
 from tests.stack import DevStack, running
 
 GOES_ON_BY_PREFILL = {"goes-on": True, "begins-anew": False, "interrupted": True}
-
-
-@contextmanager
-def provider() -> Iterator[str]:
-    """The address of a model server in a process of its own."""
-    behaviour = json.dumps({"tokens_per_s": TOKENS_PER_S})
-    command = [sys.executable, "-m", "tests.provider_server", "--set", behaviour]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            yield server.stdout.readline().strip()
-        finally:
-            server.terminate()
 
 
 @contextmanager
@@ -35,7 +21,7 @@ def stack_with_providers(folder: Path) -> Iterator[tuple[DevStack, dict[str, str
     Holds after: nothing that was started is alive. Raises: AssertionError if the program did not stop in order.
     """
     with ExitStack() as exits:
-        urls = {name: exits.enter_context(provider()) for name in MODELS}
+        urls = {name: exits.enter_context(provider_process(tokens_per_s=TOKENS_PER_S)) for name in MODELS}
         models = [
             {
                 "name": name,

@@ -39,7 +39,8 @@ def test_settings_in_examples_are_settings(page: str, tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     for snippet in snippets(page):
         if snippet.language == "toml":
-            Settings.model_validate(tomllib.loads(snippet.text))
+            written = tomllib.loads(snippet.text)
+            assert Settings.model_validate(written).model_fields_set == written.keys()
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if page.startswith("docs/decisions/")])

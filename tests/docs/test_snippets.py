@@ -47,7 +47,7 @@ def running(clone: Path) -> Iterator[DevStack]:
     stack = DevStack(
         clone,
         command=command.split(),
-        env={"RAGLINE_EDGE__PORT": "0"},
+        env={"RAGLINE_EDGE__PORT": "0", "MAKEFLAGS": ""},  # what `make test` was given is not meant for it
         ready_path=".ragline/ready.json",
         ends_with=(2, -signal.SIGTERM),  # make itself says that it was stopped
     )

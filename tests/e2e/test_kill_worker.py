@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from ragline.client.sse import SseDecoder, SseEvent
+from tests.provider_server.process import provider_process
 from tests.stack import DevStack, running
 
 pytestmark = pytest.mark.timeout(240)
@@ -27,13 +28,8 @@ TERMINAL = {"completed", "failed", "cancelled"}
 @pytest.fixture(scope="module")
 def provider_url() -> Iterator[str]:
     """A slow model on an OpenAI-compatible server in a process of its own."""
-    behaviour = json.dumps({"text": TEXT, "tokens_per_s": TOKENS_PER_S})
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.provider_server", "--set", behaviour], stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdout is not None
-        yield server.stdout.readline().strip()
-        server.terminate()
+    with provider_process(text=TEXT, tokens_per_s=TOKENS_PER_S) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -33,6 +31,7 @@ from tests.e2e.striking import (
     worker_of_slot,
 )
 from tests.e2e.watching import Posted, Watched, Watchers, watching
+from tests.provider_server.process import provider_process
 from tests.stack import DevStack, running
 
 pytestmark = pytest.mark.timeout(240)
@@ -46,13 +45,8 @@ NOISE_S = 1.5  # what a machine with other work may add to a promise in seconds
 
 @pytest.fixture(scope="module")
 def provider_url() -> Iterator[str]:
-    behaviour = json.dumps({"text": ANSWER, "tokens_per_s": TOKENS_PER_S})
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.provider_server", "--set", behaviour], stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdout is not None
-        yield server.stdout.readline().strip()
-        server.terminate()
+    with provider_process(text=ANSWER, tokens_per_s=TOKENS_PER_S) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

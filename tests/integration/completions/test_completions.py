@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from ragline.dev_stack.embedded import EmbeddedServers
 from retrieval.search import Searcher
 from schemas.chunks import AttemptOpened
 from schemas.commands import CancelCompletion, DeleteSession, ResumeMessage
 from schemas.ids import new_id
 from tests.integration.completions.rig import Rig, spec
 from tests.provider_server import ProviderServer, answer_text
-
-
-@pytest.fixture
-async def rig(servers: EmbeddedServers, dsn: str, tmp_path: Path) -> AsyncIterator[Rig]:
-    async with Rig(servers.kafka_bootstrap, dsn, tmp_path) as ready:
-        yield ready
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer() as server:
-        yield server
 
 
 async def test_an_answer_is_streamed_stored_and_billed_once(rig: Rig, provider: ProviderServer) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -13,23 +11,10 @@ from consumers.completions.claims import claim, expire_leases
 from consumers.completions.job import Job
 from consumers.completions.take import Taken, fold_log
 from consumers.tenant_limit import TenantLimit
-from ragline.dev_stack.embedded import EmbeddedServers
 from schemas.errors import Retry
 from storage.log.producer import Ack
 from tests.integration.completions.rig import Rig, spec
 from tests.provider_server import ProviderServer, answer_text
-
-
-@pytest.fixture
-async def rig(servers: EmbeddedServers, dsn: str, tmp_path: Path) -> AsyncIterator[Rig]:
-    async with Rig(servers.kafka_bootstrap, dsn, tmp_path) as ready:
-        yield ready
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer() as server:
-        yield server
 
 
 @pytest.mark.parametrize("prefill", [True, False])

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from providers.catalog import ModelSpec
-from ragline.dev_stack.embedded import EmbeddedServers
 from schemas.commands import Generation
 from schemas.stream_fold import FoldState
 from tests.integration.completions.rig import Rig, spec
 from tests.provider_server import ProviderServer, answer_text
-
-
-@pytest.fixture
-async def rig(servers: EmbeddedServers, dsn: str, tmp_path: Path) -> AsyncIterator[Rig]:
-    async with Rig(servers.kafka_bootstrap, dsn, tmp_path) as ready:
-        yield ready
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer() as server:
-        yield server
 
 
 def with_fallback(provider: ProviderServer) -> tuple[ModelSpec, ModelSpec]:

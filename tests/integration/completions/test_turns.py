@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from uuid import UUID
-
-import pytest
 
 from consumers.completions import claims
 from consumers.tenant_limit import TenantLimit
-from ragline.dev_stack.embedded import EmbeddedServers
 from schemas.ids import new_id
 from storage.postgres.identity import DEFAULT_TENANT
 from storage.postgres.unit_of_work import Database
@@ -19,18 +14,6 @@ from tests.integration.completions.rig import Rig, spec
 from tests.provider_server import ProviderServer
 
 LIMIT = TenantLimit(50)
-
-
-@pytest.fixture
-async def rig(servers: EmbeddedServers, dsn: str, tmp_path: Path) -> AsyncIterator[Rig]:
-    async with Rig(servers.kafka_bootstrap, dsn, tmp_path) as ready:
-        yield ready
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer() as server:
-        yield server
 
 
 async def test_two_workers_keep_a_tenants_limit_together(rig: Rig, provider: ProviderServer) -> None:

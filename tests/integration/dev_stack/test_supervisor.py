@@ -134,8 +134,9 @@ def test_a_taken_port_is_one_line(start: Callable[..., Stack]) -> None:
 def test_a_stale_ready_file_is_gone_at_once(start: Callable[..., Stack], tmp_path: Path) -> None:
     stale = tmp_path / "ready.json"
     stale.write_text("{}")
-    start()
+    stack = start()
     eventually(lambda: stale.exists() and "api_key" in stale.read_text())
+    assert stack.process.poll() is None
 
 
 def test_a_closed_terminal_changes_nothing_but_what_is_shown(start: Callable[..., Stack]) -> None:
@@ -159,7 +160,7 @@ def test_the_kernel_ends_the_children_where_the_watchdog_is_dead(start: Callable
     watchdog.kill()
     stack.process.kill()
     stack.process.wait()
-    eventually(lambda: not any(alive(p["pid"]) for p in report["processes"]), within_s=3.0)
+    assert eventually(lambda: not any(alive(p["pid"]) for p in report["processes"]), within_s=3.0)
 
 
 def test_the_watchdog_ends_what_the_kernel_does_not(start: Callable[..., Stack]) -> None:
@@ -170,4 +171,4 @@ def test_the_watchdog_ends_what_the_kernel_does_not(start: Callable[..., Stack])
     (grandchild,) = eventually(lambda: psutil.Process(worker).children())
     stack.process.kill()
     stack.process.wait()
-    eventually(lambda: not alive(grandchild.pid), within_s=3.0)
+    assert eventually(lambda: not alive(grandchild.pid), within_s=3.0)

@@ -30,6 +30,15 @@ async def somebody(producer: LogProducer) -> Person:
 
 
 @pytest.fixture
+async def strangers(somebody: Person, producer: LogProducer) -> tuple[Person, ...]:
+    """Another user of the same tenant, an admin of it, and somebody of another tenant."""
+    others = person(somebody.tenant_id), person(somebody.tenant_id, role="admin"), person()
+    for other in others:
+        await tell_key(producer, other)
+    return others
+
+
+@pytest.fixture
 def waiting() -> TenantLimit:
     """How many answers, and how many documents, of a tenant may wait; a module may have its own."""
     return TenantLimit(1000)

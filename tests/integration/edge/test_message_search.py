@@ -88,11 +88,8 @@ async def end(
 
 @pytest.mark.usefixtures("consumers")
 async def test_questions_answers_and_what_stands_of_an_answer_are_found_until_the_session_is_deleted(
-    edge: RunningEdge, somebody: Person, database: Database, producer: LogProducer
+    edge: RunningEdge, somebody: Person, strangers: tuple[Person, ...], database: Database, producer: LogProducer
 ) -> None:
-    others = person(somebody.tenant_id), person(somebody.tenant_id, role="admin"), person()
-    for other in others:
-        await tell_key(producer, other)
     async with edge.client(somebody) as client:
         session_id = await new_session(client)
         answers = {"complete": "A badger digs.", "failed": "A badger dug", "cancelled": "Badgers d"}
@@ -125,7 +122,7 @@ async def test_questions_answers_and_what_stands_of_an_answer_are_found_until_th
             return [shown(item) for item in await found(client, "badgers must")] == [["Badgers", "must"]]
 
         await eventually(the_new_words_are_there)
-        for other in others:
+        for other in strangers:
             async with edge.client(other) as elsewhere:
                 assert await found(elsewhere, "badger") == []
         assert (await client.delete(f"/api/v1/sessions/{session_id}")).status_code == 204

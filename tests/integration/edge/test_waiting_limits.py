@@ -68,3 +68,13 @@ async def test_a_document_beyond_the_limit_is_refused_for_now(
         content = await client.get(f"/api/v1/documents/{added.json()['id']}/content")
         assert content.content == b"%PDF-1.4 third"
         assert len((await client.get("/api/v1/documents")).json()["items"]) == 3
+
+
+async def test_requests_at_once_do_not_go_beyond_the_limit(edge: RunningEdge, somebody: Person) -> None:
+    async with edge.client(somebody) as client:
+        sessions = [await new_session(client) for _ in range(12)]
+        posts = await asyncio.gather(*(post(client, session, "Hello") for session in sessions))
+        assert sorted(answer.status_code for answer in posts) == [202] * 2 + [429] * 10
+        uploads = await asyncio.gather(*(upload(client, b"%%PDF-1.4 %d" % n) for n in range(8)))
+        assert sorted(answer.status_code for answer in uploads)[2:] == [429] * 6
+        assert len((await client.get("/api/v1/documents")).json()["items"]) == 2

@@ -65,12 +65,17 @@ async def group(servers: EmbeddedServers) -> str:
 
 
 async def bury(
-    producer: LogProducer, tenant: UUID, *, reason: str = "processing_failed", topic: str = CHAT_COMMANDS.name
+    producer: LogProducer,
+    tenant: UUID,
+    *,
+    reason: str = "processing_failed",
+    topic: str = CHAT_COMMANDS.name,
+    error: str = "e",
 ) -> Envelope:
     """A dead letter as the runner leaves it."""
     dead = replace(command("dead"), tenant_id=tenant)
     now_ms = int(datetime.now(UTC).timestamp() * 1000) + next(LATER)
-    told = {"reason": reason, "step": "s", "error": "e", "time_ms": now_ms, "partition": 3, "offset": 7}
+    told = {"reason": reason, "step": "s", "error": error, "time_ms": now_ms, "partition": 3, "offset": 7}
     headers = dead.headers() + [(f"dlq_{name}", str(value).encode()) for name, value in told.items()]
     future = await producer.send_raw(f"{topic}.dlq", dead.body.key().encode(), dead.body.encode(), headers)
     await all_acked([future])
@@ -393,6 +398,24 @@ def test_the_command_line(run: Run, servers: EmbeddedServers, monkeypatch: pytes
     assert by == {ids[0]: "redriven", ids[1]: "redriven", ids[2]: "redriven", ids[3]: None}
     assert all(one["action"] is None or one["action"]["by"].startswith("cli:") for one in listed("--all"))
     assert listed("--since", "1h") == listed("--since", newest[0]["at"])
+
+
+def test_what_anybody_wrote_does_not_reach_the_terminal_raw(run: Run, servers: EmbeddedServers) -> None:
+    reason = f"because_{new_id()}"
+
+    async def set_up() -> None:
+        producer = LogProducer(servers.kafka_bootstrap, client_id="test")
+        await producer.start()
+        await bury(producer, new_id(), reason=reason, error="red \x1b[31m bell \x07 c1 \x9b2J\nFäden 日本 ✓")
+        await producer.stop()
+
+    asyncio.run(set_up())
+    says = r"red \x1b[31m bell \x07 c1 \x9b2J Fäden 日本 ✓"
+    assert says in run("ls", "--reason", reason).out
+    ref = json.loads(run("ls", "--reason", reason, "--json").out)["letters"][0]["ref"]
+    shown_ = run("show", ref).out
+    assert shown_.count(says) == 2
+    assert not {c for c in shown_ if not c.isprintable()} - {"\n"}
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,21 @@ async def test_which_adapter(model: str, api_base: str | None, adapter: str, kin
     await close_chat_models(models)
 
 
+async def test_a_model_that_litellm_does_not_know_ends_the_start() -> None:
+    models = build_chat_models([ModelSpec("fast", "nonsense/x")], counter=COUNTER)
+    with pytest.raises(
+        ValueError, match='model "fast": litellm knows no provider for "nonsense/x"; write PROVIDER/MODEL'
+    ):
+        await start_chat_models(models)
+
+
 async def test_the_offline_answerer_only_without_models() -> None:
     models = build_chat_models([], counter=COUNTER)
     assert isinstance(models.default, ExtractiveAnswerer)
     assert list(models.by_name) == ["offline-extractive"]
     await start_chat_models(models)
     await close_chat_models(models)
+    assert models.default.can_prefill
 
 
 def test_the_first_is_the_default() -> None:
@@ -70,4 +79,4 @@ def test_litellm_is_imported_only_where_a_model_needs_it() -> None:
         "asyncio.run(main('anthropic/x'))\n"
         "assert 'litellm' in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+    assert subprocess.run([sys.executable, "-c", code], timeout=100, check=False).returncode == 0

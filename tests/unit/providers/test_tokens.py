@@ -66,7 +66,7 @@ def test_neither_litellm_nor_the_network_is_needed() -> None:
         "assert TiktokenCounter('cl100k_base').count('hello world') == 2\n"
         "assert 'litellm' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
 
 
 def test_an_encoding_that_is_not_installed_is_an_error_not_a_download() -> None:

@@ -45,6 +45,7 @@ async def test_after_a_quiet_interval_a_burst_does_not_wait() -> None:
     streams = Streams(FlushTicks(3600.0))
     streams.write("alone")
     await streams.until(1)
+    assert [name for name, _ in streams.flushed] == ["alone"]
 
 
 async def test_a_stream_is_flushed_once_a_burst() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,10 @@ def spawner() -> Iterator[Spawner]:
 
 def _python(spawner: Spawner, folder: Path, code: str, *, fed: bool = False) -> Child:
     return spawner.spawn("child", [sys.executable, "-c", code], log=folder / "child.log", fed=fed)
+
+
+def is_running(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 async def _says(child: Child, text: str) -> None:
@@ -68,8 +73,10 @@ async def test_what_a_child_started_ends_with_it(spawner: Spawner, tmp_path: Pat
     child = _python(spawner, tmp_path, code)
     await child.exited()
     grandchild = int(child.tail().split()[1])
-    while psutil.pid_exists(grandchild) and psutil.Process(grandchild).status() != psutil.STATUS_ZOMBIE:
-        pass
+    async with asyncio.timeout(5):
+        while is_running(grandchild):
+            await asyncio.sleep(0)
+    assert not is_running(grandchild)
 
 
 async def test_ending_now_needs_no_loop(spawner: Spawner, tmp_path: Path) -> None:
