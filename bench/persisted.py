@@ -45,9 +45,12 @@ class FirstBatch:
     def watch(self, subscription: Subscription) -> Subscription:
         """The same subscription; the clock starts with its first batch."""
 
+        watched = subscription.handle
+        assert watched is not None, "a subscription that does something"
+
         async def handle(work: UnitOfWork, commands: Sequence[Envelope]) -> list[Outgoing]:
             self.at_s = self.at_s or time.perf_counter()
-            return await subscription.handle(work, commands)
+            return await watched(work, commands)
 
         return dataclasses.replace(subscription, handle=handle)
 

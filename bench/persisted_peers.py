@@ -20,6 +20,7 @@ from schemas.ids import new_id
 from schemas.topics import CHAT_COMMANDS
 from storage.log.producer import LogProducer
 from storage.postgres import inbox, outbox
+from storage.postgres.outbox import Outgoing
 from storage.postgres.unit_of_work import Database, UnitOfWork
 from storage.postgres.unit_of_work import _init_connection as init_connection
 
@@ -51,6 +52,13 @@ _OUTBOX = (
     "INSERT INTO bench_outbox (id, causation_id, topic, key, headers, value) SELECT * FROM"
     " unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::bytea[])"
 )
+
+
+async def decided(work: UnitOfWork, commands: Sequence[Envelope]) -> list[Outgoing]:
+    """What the transcript makes of the commands, with its rows stored."""
+    handle = transcript().handle
+    assert handle is not None, "the transcript does something"
+    return await handle(work, commands)
 
 
 class RawBatches:
@@ -158,7 +166,7 @@ class SameStatements:
         await transaction.start()
         work = _RecordedWork(cast("ProxyConnection", connection))
         admission = await inbox.admit(work, "same statements", commands)
-        await outbox.add(work, await transcript().handle(work, admission.fresh))
+        await outbox.add(work, await decided(work, admission.fresh))
         await transaction.rollback()
         return work.statements
 
@@ -201,10 +209,9 @@ class OneByOne:
     async def _one(self, consumer: AIOKafkaConsumer) -> None:
         record = await asyncio.wait_for(consumer.getone(), 30)
         command = decode(CHAT_COMMANDS, record.headers, record.value)
-        subscription = transcript()
         async with self._database.transaction() as work:
             admission = await inbox.admit(work, self._group, [command])
-            records = await outbox.add(work, await subscription.handle(work, admission.fresh))
+            records = await outbox.add(work, await decided(work, admission.fresh))
         await self._producer.publish_records(records)
         self._events += [one.id for one in records]
         await consumer.commit()

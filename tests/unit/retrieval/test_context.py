@@ -45,7 +45,7 @@ class Window:
     timeouts: Timeouts = field(default_factory=Timeouts)
 
     def stream(self, request: ChatRequest) -> AsyncIterator[Delta | Finished]:
-        raise NotImplementedError
+        raise AssertionError(f"a context is made without the model: {request}")
 
 
 OFFERED = [

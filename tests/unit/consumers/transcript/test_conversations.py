@@ -7,6 +7,7 @@ must not fare differently for having been read together with others.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 from uuid import UUID
 
 from hypothesis import settings
@@ -38,7 +39,18 @@ from schemas.commands import (
 )
 from schemas.envelope import Envelope
 from schemas.errors import Reject
-from schemas.events import CompletionCancelled, CompletionRequested, MessagePosted, SessionEvent, TerminalStatus
+from schemas.events import (
+    CancelRequested,
+    CompletionCancelled,
+    CompletionRequested,
+    FavoriteSet,
+    MessagePosted,
+    SessionCreated,
+    SessionDeleted,
+    SessionEvent,
+    SessionRenamed,
+    TerminalStatus,
+)
 from schemas.ids import new_id
 from schemas.records import Body
 from tests.unit.consumers.transcript.stored_conversation import NOW, OPEN, Rows
@@ -46,6 +58,17 @@ from tests.unit.consumers.transcript.stored_conversation import NOW, OPEN, Rows
 TENANT, USER, SESSION = UUID(int=1), UUID(int=2), UUID(int=3)
 NOBODYS = UUID(int=9)
 
+FACTS = {
+    SessionCreated,
+    SessionRenamed,
+    FavoriteSet,
+    SessionDeleted,
+    MessagePosted,
+    CompletionRequested,
+    CancelRequested,
+    CompletionCancelled,
+    StreamEnded,
+}
 NOBODY = 7
 NTH = st.integers(0, NOBODY)
 BUSY = st.sampled_from(["queue", "queue", "reject"])
@@ -66,7 +89,9 @@ def decided(session: Session | None, command: Envelope) -> list[Body] | tuple[ob
 
 
 class Conversations(RuleBasedStateMachine):
-    """One session, its commands, its workers."""
+    """One session, its commands, its workers. `reached`: what has followed from commands in any run."""
+
+    reached: ClassVar[set[type[Body]]] = set()
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,6 +108,7 @@ class Conversations(RuleBasedStateMachine):
         if isinstance(found, list):
             assert isinstance(body, CreateSession) or not self.rows.is_deleted, "nothing follows a deletion"
             for fact in found:
+                self.reached.add(type(fact))
                 self.session = evolve(self.session, fact, command)
                 self.rows.apply(fact, command)
                 assert isinstance(fact, SessionEvent | StreamEnded)
@@ -275,4 +301,6 @@ class Conversations(RuleBasedStateMachine):
 
 def test_any_conversation() -> None:
     pace = settings(derandomize=True, max_examples=200, stateful_step_count=40, deadline=None)
+    Conversations.reached.clear()
     run_state_machine_as_test(Conversations, settings=pace)
+    assert Conversations.reached == FACTS
