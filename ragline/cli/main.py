@@ -11,6 +11,7 @@ from ragline import __version__
 from ragline.cli import dlq, migrate, rebuild, topics
 from ragline.cli.ask import ask
 from ragline.cli.dev import dev
+from ragline.cli.evaluate import evaluate
 from ragline.cli.init import init
 from ragline.cli.processes import edge, relay, worker
 from ragline.cli.settings import settings
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(dev)
 app.command()(ask)
 app.command()(upload)
+app.command("eval")(evaluate)
 app.command()(init)
 app.command()(edge)
 app.command()(worker)

@@ -19,6 +19,7 @@ from ragline.client.connection import Connection
 from ragline.client.errors import RefusedError, WrongUseError
 from schemas.http import DocumentProgress, DocumentView
 
+_RETRY_AFTER_S = 5.0
 _TERMINAL = {"indexed", "failed", "deleted"}
 
 
@@ -74,10 +75,26 @@ async def upload(
     connection: Connection, path: Path, *, wait: bool, tell: Callable[[DocumentProgress], None]
 ) -> Uploaded:
     """Sends one file and waits until it is indexed or has failed. Raises: UnreachableError."""
-    key, is_new = str(uuid.uuid4()), True
+    return await _upload(connection, path, lambda: _form(path), wait=wait, tell=tell)
+
+
+async def upload_text(connection: Connection, text: str, *, name: str, tags: Sequence[str] = ()) -> Uploaded:
+    """As `upload`, for text at hand."""
+    body = {"json": {"text": text, "name": name, "tags": list(tags)}}
+    return await _upload(connection, Path(name), lambda: body, wait=True, tell=lambda _: None)
+
+
+async def _upload(
+    connection: Connection,
+    path: Path,
+    body: Callable[[], dict[str, Any]],
+    *,
+    wait: bool,
+    tell: Callable[[DocumentProgress], None],
+) -> Uploaded:
+    is_new = True
     try:
-        document = await connection.post("/api/v1/documents", DocumentView, key=key, body=lambda: _form(path))
-        document_id = document.id
+        document_id = await _accepted(connection, body)
     except RefusedError as error:
         duplicate = _duplicate_of(error)
         if duplicate is None:
@@ -100,6 +117,18 @@ async def upload(
         document.n_passages,
         document.error.message if document.error is not None else None,
     )
+
+
+async def _accepted(connection: Connection, body: Callable[[], dict[str, Any]]) -> UUID:
+    """The document's id; while more wait than may, the same request is sent again. Raises: RefusedError."""
+    key = str(uuid.uuid4())
+    while True:
+        try:
+            return (await connection.post("/api/v1/documents", DocumentView, key=key, body=body)).id
+        except RefusedError as error:
+            if error.code != "too_many_waiting":
+                raise
+            await asyncio.sleep(float(str(error.members.get("retry_after_s", _RETRY_AFTER_S))))
 
 
 async def upload_all(

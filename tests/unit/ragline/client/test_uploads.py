@@ -61,6 +61,16 @@ async def test_a_refusal_is_told(tmp_path: Path) -> None:
     assert result.error == "at most 5 bytes are taken (too_large)"
 
 
+async def test_while_too_many_wait_the_same_request_is_sent_again(tmp_path: Path) -> None:
+    edge = ScriptedEdge([progress("indexed")])
+    refused = (429, problem("too_many_waiting", "1000 documents wait already", retry_after_s=0))
+    edge.answers["POST /api/v1/documents"] = [refused, refused, (202, document(status="queued"))]
+    result, _ = await _upload(edge, tmp_path / "a.pdf")
+    assert (result.status, result.is_new) == ("indexed", True)
+    keys = edge.sent("POST /api/v1/documents", "Idempotency-Key")
+    assert (len(keys), len(set(keys))) == (3, 1)
+
+
 async def test_without_waiting(tmp_path: Path) -> None:
     edge = ScriptedEdge()
     edge.answers[f"GET /api/v1/documents/{DOCUMENT}"] = [(404, problem("document_not_found", "no"))]
