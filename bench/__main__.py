@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import accept, applied, first_token, persisted, relay
+from bench import accept, applied, first_token, ingest, persisted, relay, search
 from bench.measure import Row
 from bench.servers import embedded_servers
 from bench.stack import Stack, dev_stack
@@ -24,10 +24,11 @@ ON_STACK: dict[str, Callable[..., Awaitable[list[Row]]]] = {
     "first_token": first_token.run,
     "applied": applied.while_answers_are_written,
     "relay": relay.run,
+    "ingest": ingest.run,
     "accept": accept.run,
 }
-NAMES = ("persisted", *ON_STACK)
-LINES = ("accept", "applied", "persisted", "relay", "first token")
+NAMES = ("persisted", "search", *ON_STACK)
+LINES = ("accept", "applied", "persisted", "relay", "first token", "ingest", "search")
 
 
 async def measure(names: Sequence[str], n_rounds: int) -> list[Row]:
@@ -43,6 +44,10 @@ async def measure(names: Sequence[str], n_rounds: int) -> list[Row]:
             stack = stack or await exits.enter_async_context(dev_stack())
             _tell(name)
             rows += await ON_STACK[name](stack, n_rounds=n_rounds)
+    if "search" in names:
+        _tell("search")
+        async with embedded_servers() as servers:
+            rows += await search.run(servers, n_rounds=n_rounds)
     # last of all: what it leaves the disk to write would slow the commits of the others
     if "persisted" in names:
         _tell("persisted")

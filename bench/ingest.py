@@ -1,0 +1,141 @@
+"""*ingest*: from the upload to the last passage that can be searched, against the bare work on the same files.
+
+Bare: each file is read with the same parsers, cut into passages and embedded, one after another; nothing is isolated,
+checkpointed, stored or indexed. Ours: uploads through the API, until each is `indexed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.measure import Row, alternate, at_least, number, percentile
+from bench.stack import Stack
+from bench.texts import html_file, markdown_file, pdf_file, prose
+from consumers.documents.parse.document import ParseLimits
+from consumers.documents.parse.formats import parse
+from consumers.documents.passages import split_into_passages
+from providers.embeddings import WordLlamaEmbedder
+from providers.tokens import TiktokenCounter
+from ragline.client.connection import Connection
+from ragline.client.target import Target
+from ragline.client.uploads import Uploaded, upload_all
+
+N_FILES, N_PAGES = 12, 60
+N_LONG, N_SMALL = 600, 1_000
+_MAKERS: Sequence[tuple[str, Callable[[random.Random, int], bytes]]] = (
+    ("pdf", pdf_file),
+    ("md", markdown_file),
+    ("html", html_file),
+)
+
+
+async def run(stack: Stack, *, n_rounds: int) -> list[Row]:
+    """The rows of *ingest*."""
+    embedder = WordLlamaEmbedder()
+    await embedder.start()
+    target = Target((f"http://{stack.address[0]}:{stack.address[1]}",), stack.api_key)
+    try:
+        with tempfile.TemporaryDirectory(prefix="ragline-bench-") as name:
+            async with Connection(target) as connection:
+                files = Files(Path(name), connection, embedder)
+                return [
+                    await _mixed(files, n_rounds),
+                    await _long(files, n_rounds),
+                    await _small(files),
+                ]
+    finally:
+        await embedder.close()
+
+
+class Files:
+    """Makes files that nobody has seen, and learns them in both ways."""
+
+    def __init__(self, folder: Path, connection: Connection, embedder: WordLlamaEmbedder) -> None:
+        self._folder = folder
+        self._connection = connection
+        self._embedder = embedder
+        self._counter = TiktokenCounter()
+        self._chance = random.Random(7)
+        self._n = 0
+
+    def make(self, n: int, n_pages: int, *, kinds: Sequence[str] = ("pdf", "md", "html")) -> list[Path]:
+        """`n` files of these kinds in turn."""
+        makers = [(kind, maker) for kind, maker in _MAKERS if kind in kinds]
+        paths = []
+        for _ in range(n):
+            kind, maker = makers[self._n % len(makers)]
+            paths.append(self.write(f"{self._n}.{kind}", maker(self._chance, n_pages)))
+        return paths
+
+    def small(self, n: int) -> list[Path]:
+        """Notes of some hundred words."""
+        return [self.write(f"{self._n}.txt", prose(self._chance, 120).encode()) for _ in range(n)]
+
+    def write(self, name: str, data: bytes) -> Path:
+        """A file."""
+        self._n += 1
+        path = self._folder / name
+        path.write_bytes(data)
+        return path
+
+    async def bare(self, paths: Sequence[Path]) -> float:
+        """Passages a second."""
+        began, n_passages = time.perf_counter(), 0
+        for path in paths:
+            texts = await asyncio.to_thread(self._read, path)
+            await self._embedder.embed(texts)
+            n_passages += len(texts)
+        return n_passages / (time.perf_counter() - began)
+
+    def _read(self, path: Path) -> list[str]:
+        document = parse(path, name=path.name, media_type=None, limits=ParseLimits())
+        return [passage.text for passage in split_into_passages(document, self._counter)]
+
+    async def ours(self, paths: Sequence[Path], *, done: Callable[[Uploaded], None] = lambda _: None) -> float:
+        """Passages a second."""
+        began = time.perf_counter()
+        found = await upload_all(
+            self._connection, paths, wait=True, tell=lambda *_: None, done=done, n_at_once=len(paths)
+        )
+        assert all(one.status == "indexed" for one in found), [one for one in found if one.status != "indexed"][:3]
+        return sum(one.n_passages for one in found) / (time.perf_counter() - began)
+
+
+async def _both(files: Files, n_rounds: int, make: Callable[[], list[Path]]) -> Any:
+    async def ours() -> float:
+        return await files.ours(make())
+
+    async def bare() -> float:
+        return await files.bare(make())
+
+    return await alternate(n_rounds, {"bare": bare, "ours": ours})
+
+
+async def _mixed(files: Files, n_rounds: int) -> Row:
+    found = await _both(files, n_rounds, lambda: files.make(N_FILES, N_PAGES))
+    measure = f"{N_FILES} files of {N_PAGES} pages (PDF, Markdown, HTML), vs bare"
+    return at_least(
+        "ingest", measure, ours=found["ours"], baseline=found["bare"], factor=0.85, unit="passages/s",
+        note=f"rounds: {found.spread('ours')}",
+    )  # fmt: skip
+
+
+async def _long(files: Files, n_rounds: int) -> Row:
+    found = await _both(files, n_rounds, lambda: files.make(1, N_LONG, kinds=("pdf",)))
+    measure = f"one PDF of {N_LONG} pages, vs bare"
+    return at_least("ingest", measure, ours=found["ours"], baseline=found["bare"], factor=0.85, unit="passages/s")
+
+
+async def _small(files: Files) -> Row:
+    paths = await asyncio.to_thread(files.small, N_SMALL)
+    began, at_s = time.perf_counter(), list[float]()
+    await files.ours(paths, done=lambda _: at_s.append(time.perf_counter() - began))
+    note = f"the first after {number(at_s[0])} s, half after {number(percentile(at_s, 0.5))} s"
+    rate = N_SMALL / at_s[-1]
+    return Row("ingest", f"{N_SMALL:,} small files at once", "", "–", f"{number(rate)} files/s", "–", None, note)
