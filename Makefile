@@ -9,6 +9,8 @@ SHELL := /bin/sh
 
 VENV := .venv
 RUN := $(VENV)/bin
+SERVERLESS := tests/unit tests/model tests/contract tests/lint
+COVERED := --cov --cov-report=term:skip-covered --cov-report=xml
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -29,8 +31,13 @@ setup: ## .venv from the hash-pinned lock; nothing to do if the lock has not cha
 dev: setup ## run everything on this machine; ARGS are handed on to `ragline dev`
 	@exec $(RUN)/ragline dev $(ARGS)
 
-test: setup ## every test, with coverage
-	@exec $(RUN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=xml $(if $(ARGS),,--cov-fail-under=85) $(ARGS)
+test: setup ## every test, with coverage; those that start no server first, on every core
+ifeq ($(strip $(ARGS)),)
+	@$(RUN)/python -m pytest $(SERVERLESS) --numprocesses=auto --dist=loadfile --cov --cov-report=
+	@exec $(RUN)/python -m pytest $(SERVERLESS:%=--ignore=%) $(COVERED) --cov-append --cov-fail-under=85
+else
+	@exec $(RUN)/python -m pytest $(COVERED) $(ARGS)
+endif
 
 bench: setup ## the performance table
 	@exec $(RUN)/python -m bench $(ARGS)
