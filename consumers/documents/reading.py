@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from consumers.documents.claims import Claim
-from consumers.documents.parse.sandbox import parse_in_sandbox
+from consumers.documents.parse.sandbox import Sandbox
 from consumers.documents.passages import PassageDraft, split_into_passages
 from providers.ports import TokenCounter
 
@@ -27,11 +27,11 @@ Read = Callable[[Path, Claim], Awaitable[Reading]]
 """Reads the version's bytes from a file. Raises: ParseFailed."""
 
 
-def sandboxed(token_counter: TokenCounter) -> Read:
-    """The parsers in a child process, then passages sized by `token_counter`, off the loop."""
+def sandboxed(sandbox: Sandbox, token_counter: TokenCounter) -> Read:
+    """The parsers in a process of their own, then passages sized by `token_counter`, off the loop."""
 
     async def read(path: Path, claim: Claim) -> Reading:
-        document = await parse_in_sandbox(path, name=claim.name, media_type=claim.media_type)
+        document = await sandbox.parse(path, name=claim.name, media_type=claim.media_type)
         passages = await asyncio.to_thread(split_into_passages, document, token_counter)
         return Reading(document.text, document.media_type, document.n_pages, passages)
 

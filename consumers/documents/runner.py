@@ -14,6 +14,7 @@ from consumers.documents.claims import Claim, claim, hand_over, renew
 from consumers.documents.downloads import remove_stale
 from consumers.documents.job import BATCH_SIZE, RETRY_S, Job, Release
 from consumers.documents.overdue import settle_overdue
+from consumers.documents.parse.sandbox import Sandbox
 from consumers.documents.purge import purge_deleted
 from consumers.documents.reading import Read, sandboxed
 from consumers.documents.wakeup import Wakeup
@@ -69,11 +70,12 @@ class DocumentJobs:
         self._slots = slots
         self._lease_s = lease_s
         self._sweep_s = sweep_s
+        self._sandbox = Sandbox()
         self._job = Job(
             checkpoints=Checkpoints(database, publisher),
             blobs=blobs,
             embedder=embedder,
-            read=read or sandboxed(token_counter),
+            read=read or sandboxed(self._sandbox, token_counter),
             max_attempts=max_attempts,
             batch_size=batch_size,
         )
@@ -110,6 +112,7 @@ class DocumentJobs:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        self._sandbox.close()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None and self._on_fail is not None:

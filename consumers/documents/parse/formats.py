@@ -28,6 +28,8 @@ _TEXTUAL = {
     TEXT: ("text", "parse_text"),
 }
 """(module, function) by media type."""
+MODULES = tuple(f"{__package__}.{module}" for module, _ in (*_PACKED.values(), *_TEXTUAL.values(), ("eml", "")))
+"""What parses, for who wants it loaded beforehand."""
 
 
 def parse(path: Path, *, name: str, media_type: str | None, limits: ParseLimits) -> ParsedDocument:

@@ -1,4 +1,4 @@
-"""How the child process binds itself to its limits and to its parent's life."""
+"""How a parser binds itself to its limits and to its parent's life."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def bind(limits: ParseLimits, *, parent_pid: int) -> None:
 
     Where the system knows no limit on memory (macOS), wall and CPU time still hold.
     """
-    _die_with(parent_pid)
+    die_with(parent_pid)
     os.nice(_NICENESS)
     cpu_s = math.ceil(limits.cpu_s)
     _set(resource.RLIMIT_CORE, 0, 0)
@@ -39,7 +39,8 @@ def _set(kind: int, soft: int, hard: int) -> None:
         resource.setrlimit(kind, (soft, hard))
 
 
-def _die_with(parent_pid: int) -> None:
+def die_with(parent_pid: int) -> None:
+    """This process ends when its parent does, or its standard input where the system has no better way."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     else:

@@ -7,13 +7,16 @@ import contextlib
 import logging
 import os
 import signal
+import socket
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
-from consumers.documents.parse.wire import ParseReply, ParseRequest
+from consumers.documents.parse.wire import N_DESCRIPTORS, NUMBER_BYTES, ParseReply, ParseRequest, heard
 
 logger = logging.getLogger(__name__)
 
@@ -21,57 +24,163 @@ _PROJECT = Path(__file__).resolve().parents[3]
 _BYTES_PER_CHARACTER = 4
 _FRAME_BYTES = 64 * 1024 * 1024  # blocks and pages beside the text
 _LOG_BYTES = 16 * 1024
+_PIPE_BYTES = 256 * 1024
 
 
-async def parse_in_sandbox(
-    path: Path, *, name: str, media_type: str | None, limits: ParseLimits | None = None
-) -> ParsedDocument:
-    """The document in the file at `path`; its type is found by content, `name` and `media_type` only hint.
+class Sandbox:
+    """Parses files, each in a process of its own, which a fork server of this process begins.
 
-    The parse runs in a process of its own, held to `limits`, that sees no environment and dies with this one
-    and with this task's cancellation: when this returns or raises, it is gone. Never blocks the loop.
-
-    Raises: ParseFailed, with the codes listed there.
+    The server is started at the first file and replaced when it has died; it ends with this process.
     """
-    limits = limits or ParseLimits()
-    request = ParseRequest(str(path), name, media_type, limits, os.getpid())
-    process = await _spawn(request)
-    try:
-        async with asyncio.timeout(limits.wall_s):
-            answer, complaint = await asyncio.gather(
-                _read(process.stdout, limits.max_characters * _BYTES_PER_CHARACTER + _FRAME_BYTES),
-                _read_and_drop(process.stderr, _LOG_BYTES),
+
+    def __init__(self) -> None:
+        self._server: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    async def parse(
+        self, path: Path, *, name: str, media_type: str | None, limits: ParseLimits | None = None
+    ) -> ParsedDocument:
+        """The document in the file at `path`; its type is found by content, `name` and `media_type` only hint.
+
+        The parser is held to `limits`, sees no environment and dies with this process and with this task's
+        cancellation: when this returns or raises, it is gone. Never blocks the loop.
+
+        Raises: ParseFailed, with the codes listed there.
+        """
+        limits = limits or ParseLimits()
+        parser = await self._begin(ParseRequest(str(path), name, media_type, limits))
+        try:
+            async with asyncio.timeout(limits.wall_s):
+                answer, complaint = await asyncio.gather(
+                    _read(parser.stdout, limits.max_characters * _BYTES_PER_CHARACTER + _FRAME_BYTES),
+                    _read_and_drop(parser.stderr, _LOG_BYTES),
+                )
+                status = await parser.wait()
+        except TimeoutError:
+            raise _timeout(limits.wall_s) from None
+        finally:
+            await parser.end()
+        if status != 0:
+            failed = _abnormal_end(status, complaint, limits)
+            logger.warning("parser ended with status %d (%s) on %s: %s", status, failed.code, name, complaint.strip())
+            raise failed
+        return await asyncio.to_thread(_document, answer)
+
+    def close(self) -> None:
+        """Ends the fork server, and with it what it began."""
+        server, control, self._server, self._control = self._server, self._control, None, None
+        if control is not None:
+            control.close()
+        if server is not None:
+            server.kill()
+            server.communicate()
+
+    async def _begin(self, request: ParseRequest) -> _Parser:
+        """Raises: OSError where even a new server cannot begin one."""
+        data = msgspec.json.encode(request)
+        for is_last in (False, True):
+            try:
+                return await self._ask(data)
+            except (OSError, asyncio.IncompleteReadError) as error:  # the server died
+                self.close()
+                if is_last:
+                    raise OSError(f"no parser can be started: {error}") from error
+        raise AssertionError("unreachable")
+
+    async def _ask(self, data: bytes) -> _Parser:
+        control = self._control
+        if control is None or self._server is None or self._server.poll() is not None:
+            control = self._start()
+        pipes = [os.pipe() for _ in range(N_DESCRIPTORS)]
+        (stdin_of_parser, stdin), *outputs = pipes
+        handed_over = [stdin_of_parser, *(write for _, write in outputs)]
+        try:
+            await asyncio.to_thread(socket.send_fds, control, [data], handed_over)
+        except OSError:
+            for ours in (stdin, *(read for read, _ in outputs)):
+                os.close(ours)
+            raise
+        finally:
+            for theirs in handed_over:
+                os.close(theirs)
+        return await _Parser.begun(stdin, [read for read, _ in outputs])
+
+    def _start(self) -> socket.socket:
+        # Without `site` (-S): a quicker start, and no code from .pth files; the module path is handed on instead.
+        module_path = os.pathsep.join(dict.fromkeys([str(_PROJECT), *(entry for entry in sys.path if entry)]))
+        self.close()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with theirs:
+            command = ("-S", "-s", "-P", "-X", "utf8", "-m", "consumers.documents.parse.fork_server")
+            self._server = subprocess.Popen(
+                [sys.executable, *command, str(theirs.fileno()), str(os.getpid())],
+                stdin=subprocess.PIPE,  # its end tells the server that this process is gone
+                pass_fds=[theirs.fileno()],
+                env={"PYTHONPATH": module_path, "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"},
             )
-            status = await process.wait()
-    except TimeoutError:
-        raise _timeout(limits.wall_s) from None
-    finally:
-        await _end(process)
-    if status != 0:
-        failed = _abnormal_end(status, complaint, limits)
-        logger.warning("parser ended with status %d (%s) on %s: %s", status, failed.code, name, complaint.strip())
-        raise failed
-    return await asyncio.to_thread(_document, answer)
+        self._control = ours
+        return ours
 
 
-async def _spawn(request: ParseRequest) -> asyncio.subprocess.Process:
-    # Without `site` (-S): a quicker start, and no code from .pth files; the module path is handed on instead.
-    module_path = os.pathsep.join(dict.fromkeys([str(_PROJECT), *(entry for entry in sys.path if entry)]))
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-S", "-s", "-P", "-X", "utf8", "-m", "consumers.documents.parse.child"),
-        msgspec.json.encode(request).decode(),
-        stdin=asyncio.subprocess.PIPE,  # its end tells the child, where the system has no better way
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={"PYTHONPATH": module_path, "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"},
-    )
+class _Parser:
+    """One forked process, as this side sees it."""
+
+    def __init__(self, stdin: int, streams: Sequence[asyncio.StreamReader], pipes: Sequence[asyncio.ReadTransport]):
+        self._stdin = stdin
+        self.stdout, self.stderr, self._status = streams
+        self._pipes = pipes
+        self._pid = asyncio.ensure_future(self._number())
+        self._ended: int | None = None
+
+    @classmethod
+    async def begun(cls, stdin: int, outputs: Sequence[int]) -> _Parser:
+        """Waits until the server has forked. Raises: asyncio.IncompleteReadError if it died before."""
+        opened = [await _opened(descriptor) for descriptor in outputs]
+        parser = cls(stdin, [stream for stream, _ in opened], [pipe for _, pipe in opened])
+        try:
+            await asyncio.shield(parser._pid)
+        except BaseException:
+            await parser.end()
+            raise
+        return parser
+
+    async def _number(self) -> int:
+        return heard(await self._status.readexactly(NUMBER_BYTES))
+
+    async def wait(self) -> int:
+        """The exit code, or minus the signal that ended it."""
+        if self._ended is None:
+            try:
+                self._ended = await self._number()
+            except asyncio.IncompleteReadError:  # the server died, and it with the server
+                self._ended = -signal.SIGHUP
+        return self._ended
+
+    async def end(self) -> None:
+        """Leaves nothing of it behind."""
+        if self._ended is None:
+            await asyncio.shield(self._kill())
+        os.close(self._stdin)
+        for pipe in self._pipes:
+            pipe.close()
+
+    async def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, asyncio.IncompleteReadError):
+            os.kill(await self._pid, signal.SIGKILL)
+        await self.wait()
 
 
-async def _read(stream: asyncio.StreamReader | None, max_bytes: int) -> bytes:
+async def _opened(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+    stream = asyncio.StreamReader(limit=_PIPE_BYTES)
+    protocol = asyncio.StreamReaderProtocol(stream)
+    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(descriptor, "rb", 0))
+    return stream, pipe
+
+
+async def _read(stream: asyncio.StreamReader, max_bytes: int) -> bytes:
     pieces: list[bytes] = []
     n_bytes = 0
-    while stream is not None and (piece := await stream.read(1 << 18)):
+    while piece := await stream.read(1 << 18):
         n_bytes += len(piece)
         if n_bytes > max_bytes:
             raise ParseFailed("too_large_text", "The document holds too much text; split it.")
@@ -79,21 +188,12 @@ async def _read(stream: asyncio.StreamReader | None, max_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
-async def _read_and_drop(stream: asyncio.StreamReader | None, max_bytes: int) -> str:
+async def _read_and_drop(stream: asyncio.StreamReader, max_bytes: int) -> str:
     """The last `max_bytes` of a stream that may be longer."""
     kept = b""
-    while stream is not None and (piece := await stream.read(1 << 16)):
+    while piece := await stream.read(1 << 16):
         kept = (kept + piece)[-max_bytes:] if max_bytes else b""
     return kept.decode("utf-8", "replace")
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Leaves nothing of the child behind. Its pipes are read to their ends: `wait` waits for that, too."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        rests = _read_and_drop(process.stdout, 0), _read_and_drop(process.stderr, 0)
-        await asyncio.shield(asyncio.gather(*rests, process.wait()))
 
 
 def _document(answer: bytes) -> ParsedDocument:

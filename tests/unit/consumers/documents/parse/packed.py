@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from consumers.documents.parse.document import ParsedDocument, ParseFailed
-from consumers.documents.parse.sandbox import parse_in_sandbox
+from consumers.documents.parse.sandbox import Sandbox
 from tests.unit.consumers.documents.parse.well_formed import assert_well_formed
 
 MEGABYTE = 1024 * 1024
 OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 Content = str | bytes | Iterable[bytes]
+SANDBOX = Sandbox()
+atexit.register(SANDBOX.close)
 
 
 def packed(path: Path, parts: Mapping[str, Content]) -> Path:
@@ -39,7 +42,7 @@ def relationships(**targets: str) -> str:
 
 async def read(path: Path, name: str = "", media_type: str | None = None) -> ParsedDocument:
     """The document, by the whole way."""
-    document = await parse_in_sandbox(path, name=name or path.name, media_type=media_type)
+    document = await SANDBOX.parse(path, name=name or path.name, media_type=media_type)
     assert_well_formed(document)
     return document
 
@@ -47,7 +50,7 @@ async def read(path: Path, name: str = "", media_type: str | None = None) -> Par
 async def failed(path: Path, name: str = "") -> str:
     """The code that the whole way, sandbox included, ends with."""
     with pytest.raises(ParseFailed) as caught:
-        await parse_in_sandbox(path, name=name or path.name, media_type=None)
+        await SANDBOX.parse(path, name=name or path.name, media_type=None)
     assert caught.value.message.endswith(".")
     return caught.value.code
 

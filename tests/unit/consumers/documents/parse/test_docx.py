@@ -13,8 +13,8 @@ from docx.document import Document
 
 from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
 from consumers.documents.parse.docx import parse_docx
-from consumers.documents.parse.sandbox import parse_in_sandbox
 from tests.conftest import Samples
+from tests.unit.consumers.documents.parse.packed import failed, read
 from tests.unit.consumers.documents.parse.well_formed import assert_well_formed
 
 TRANSITIONAL = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
@@ -55,13 +55,6 @@ def packed(tmp_path: Path, body: str | Iterable[bytes], *, namespace: str = TRAN
 
 def text_of(run: str) -> str:
     return f"<w:p><w:r>{run}</w:r></w:p>"
-
-
-async def failed(path: Path) -> str:
-    """The code that the whole way, sandbox included, ends with."""
-    with pytest.raises(ParseFailed) as caught:
-        await parse_in_sandbox(path, name=path.name, media_type=None)
-    return caught.value.code
 
 
 def test_structure_in_the_bodys_order(tmp_path: Path) -> None:
@@ -193,7 +186,7 @@ async def test_deep_nesting(tmp_path: Path) -> None:
 async def test_twenty_thousand_columns(tmp_path: Path) -> None:
     cells = "".join(f"<w:tc><w:p><w:r><w:t>{n}</w:t></w:r></w:p></w:tc>" for n in range(20_000))
     path = packed(tmp_path, f"<w:tbl><w:tr>{cells}</w:tr></w:tbl>")
-    document = await parse_in_sandbox(path, name="wide.docx", media_type=None)
+    document = await read(path)
     assert document.text.endswith(" | 19998 | 19999")
 
 

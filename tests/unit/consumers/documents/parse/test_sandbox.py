@@ -18,27 +18,27 @@ import psutil
 import pytest
 
 from consumers.documents.parse.document import ParseFailed, ParseLimits
-from consumers.documents.parse.sandbox import parse_in_sandbox
 from tests.conftest import Samples
+from tests.unit.consumers.documents.parse.packed import SANDBOX
 
 MEGABYTE = 1024 * 1024
 
 
 async def failure(path: Path, limits: ParseLimits | None = None) -> ParseFailed:
     with pytest.raises(ParseFailed) as caught:
-        await parse_in_sandbox(path, name=path.name, media_type=None, limits=limits)
+        await SANDBOX.parse(path, name=path.name, media_type=None, limits=limits)
     assert caught.value.message.endswith(".")
     assert children() == []
     return caught.value
 
 
 def children(pid: int | None = None) -> list[psutil.Process]:
-    """The parsers that `pid` (this process) runs."""
+    """The parsers that `pid` (this process) has running: what its fork server began."""
     found = []
-    for process in psutil.Process(pid).children():
+    for server in psutil.Process(pid).children():
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            if "consumers.documents.parse.child" in process.cmdline():
-                found.append(process)
+            if "consumers.documents.parse.fork_server" in server.cmdline():
+                found += [parser for parser in server.children() if parser.status() != psutil.STATUS_ZOMBIE]
     return found
 
 
@@ -53,7 +53,7 @@ def endless(tmp_path: Path) -> Path:
 @pytest.fixture
 async def hanging(endless: Path) -> AsyncIterator[tuple[asyncio.Task[object], psutil.Process]]:
     """A parse that does not end by itself, and its process."""
-    task = asyncio.create_task(parse_in_sandbox(endless, name="endless", media_type=None))
+    task = asyncio.create_task(SANDBOX.parse(endless, name="endless", media_type=None))
     while not children():
         await asyncio.sleep(0.01)
     yield task, children()[0]
@@ -64,7 +64,7 @@ async def hanging(endless: Path) -> AsyncIterator[tuple[asyncio.Task[object], ps
 async def test_a_document_comes_back_whole(tmp_path: Path) -> None:
     path = tmp_path / "any.md"
     path.write_text("# Title\n\nText with 語 and \U0001f642.\n")
-    document = await parse_in_sandbox(path, name="any.md", media_type=None)
+    document = await SANDBOX.parse(path, name="any.md", media_type=None)
     assert document.text == "Title\n\nText with 語 and \U0001f642."
     assert (document.media_type, document.title, document.n_pages) == ("text/markdown", "Title", 0)
     assert [(block.kind, block.level) for block in document.blocks] == [("heading", 1), ("paragraph", 0)]
@@ -73,7 +73,7 @@ async def test_a_document_comes_back_whole(tmp_path: Path) -> None:
 async def test_a_large_text_does_not_block_the_pipes(tmp_path: Path) -> None:
     path = tmp_path / "large.txt"
     path.write_text("A line of text.\n" * 300_000)
-    document = await parse_in_sandbox(path, name="large.txt", media_type=None)
+    document = await SANDBOX.parse(path, name="large.txt", media_type=None)
     assert document.text.count("line") == 300_000
 
 
@@ -141,8 +141,8 @@ def test_the_parser_dies_with_its_parent(endless: Path) -> None:
         f"""
         import asyncio
         from pathlib import Path
-        from consumers.documents.parse.sandbox import parse_in_sandbox
-        asyncio.run(parse_in_sandbox(Path({str(endless)!r}), name="endless", media_type=None))
+        from consumers.documents.parse.sandbox import Sandbox
+        asyncio.run(Sandbox().parse(Path({str(endless)!r}), name="endless", media_type=None))
         """
     )
     with subprocess.Popen([sys.executable, "-c", script]) as parent:
@@ -155,11 +155,27 @@ def test_the_parser_dies_with_its_parent(endless: Path) -> None:
     assert not alive
 
 
+async def test_a_dead_server_takes_its_parsers_along_and_is_replaced(
+    hanging: tuple[asyncio.Task[object], psutil.Process], tmp_path: Path
+) -> None:
+    task, process = hanging
+    (server,) = (p for p in psutil.Process().children() if "consumers.documents.parse.fork_server" in p.cmdline())
+    server.kill()
+    with pytest.raises(ParseFailed) as caught:
+        await task
+    assert caught.value.code == "parser_crashed"
+    psutil.wait_procs([process], timeout=10)
+    assert not process.is_running()
+    path = tmp_path / "next.txt"
+    path.write_text("The next one.")
+    assert (await SANDBOX.parse(path, name=path.name, media_type=None)).text == "The next one."
+
+
 async def test_eight_at_once(tmp_path: Path) -> None:
     paths = [tmp_path / f"{n}.txt" for n in range(8)]
     for number, path in enumerate(paths):
         path.write_text(f"This is number {number}.")
-    documents = await asyncio.gather(*(parse_in_sandbox(p, name=p.name, media_type=None) for p in paths))
+    documents = await asyncio.gather(*(SANDBOX.parse(p, name=p.name, media_type=None) for p in paths))
     assert [document.text for document in documents] == [f"This is number {n}." for n in range(8)]
 
 
