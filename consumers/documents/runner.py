@@ -81,8 +81,7 @@ class DocumentJobs:
         )
         self._on_fail: OnFail | None = None
         self._held: dict[tuple[UUID, int, int], _Held] = {}
-        self._turn = asyncio.Event()
-        self._deleted = asyncio.Event()
+        self._turn, self._deleted = asyncio.Event(), asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
         self._wakeup = Wakeup(kafka_bootstrap, client_id=f"{slot_name}-documents", wake=self._wake)
 

@@ -15,6 +15,7 @@ import selectors
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
 
 import msgspec
@@ -104,8 +105,8 @@ def _parse(request: ParseRequest, parent_pid: int) -> int:
     bind(request.limits, parent_pid=parent_pid)
     try:
         answer = _answer(request)
-    except BaseException:  # noqa: BLE001 - the border of a process: its traceback tells why it ended
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:  # noqa: BLE001 - the border of a process: its traceback tells why it ended
+        traceback.print_exception(error)
         return 1
     while answer:
         answer = answer[os.write(output, answer) :]
