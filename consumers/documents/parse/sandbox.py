@@ -17,6 +17,7 @@ import msgspec
 
 from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
 from consumers.documents.parse.wire import N_DESCRIPTORS, NUMBER_BYTES, ParseReply, ParseRequest, heard
+from schemas.errors import Retry
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ _BYTES_PER_CHARACTER = 4
 _FRAME_BYTES = 64 * 1024 * 1024  # blocks and pages beside the text
 _LOG_BYTES = 16 * 1024
 _PIPE_BYTES = 256 * 1024
+_DYING_S = 5.0
 
 
 class Sandbox:
@@ -45,10 +47,15 @@ class Sandbox:
         The parser is held to `limits`, sees no environment and dies with this process and with this task's
         cancellation: when this returns or raises, it is gone. Never blocks the loop.
 
-        Raises: ParseFailed, with the codes listed there.
+        Raises: ParseFailed, with the codes listed there; Retry if the fork server died, which is not the file's fault.
         """
         limits = limits or ParseLimits()
-        parser = await self._begin(ParseRequest(str(path), name, media_type, limits))
+        beginning = asyncio.ensure_future(self._begin(ParseRequest(str(path), name, media_type, limits)))
+        try:
+            parser = await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            await (await beginning).end()
+            raise
         try:
             async with asyncio.timeout(limits.wall_s):
                 answer, complaint = await asyncio.gather(
@@ -76,26 +83,23 @@ class Sandbox:
             server.communicate()
 
     async def _begin(self, request: ParseRequest) -> _Parser:
-        """Raises: OSError where even a new server cannot begin one."""
+        """Raises: Retry where even a new server cannot begin one."""
         data = msgspec.json.encode(request)
-        for is_last in (False, True):
+        for _ in range(2):
+            server, control = self._running()
             try:
-                return await self._ask(data)
-            except (OSError, asyncio.IncompleteReadError) as error:  # the server died
-                self.close()
-                if is_last:
-                    raise OSError(f"no parser can be started: {error}") from error
-        raise AssertionError("unreachable")
+                return await self._ask(control, data)
+            except (OSError, asyncio.IncompleteReadError) as error:
+                logger.warning("the parsers' fork server died: %r", error)
+                await asyncio.to_thread(server.wait, _DYING_S)
+        raise Retry("no parser can be started: the fork server died twice")
 
-    async def _ask(self, data: bytes) -> _Parser:
-        control = self._control
-        if control is None or self._server is None or self._server.poll() is not None:
-            control = self._start()
+    async def _ask(self, control: socket.socket, data: bytes) -> _Parser:
         pipes = [os.pipe() for _ in range(N_DESCRIPTORS)]
         (stdin_of_parser, stdin), *outputs = pipes
         handed_over = [stdin_of_parser, *(write for _, write in outputs)]
         try:
-            await asyncio.to_thread(socket.send_fds, control, [data], handed_over)
+            await _sent(control, data, handed_over)
         except OSError:
             for ours in (stdin, *(read for read, _ in outputs)):
                 os.close(ours)
@@ -105,11 +109,14 @@ class Sandbox:
                 os.close(theirs)
         return await _Parser.begun(stdin, [read for read, _ in outputs])
 
-    def _start(self) -> socket.socket:
+    def _running(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        if self._server is not None and self._control is not None and self._server.poll() is None:
+            return self._server, self._control
+        self.close()
         # Without `site` (-S): a quicker start, and no code from .pth files; the module path is handed on instead.
         module_path = os.pathsep.join(dict.fromkeys([str(_PROJECT), *(entry for entry in sys.path if entry)]))
-        self.close()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ours.setblocking(False)
         with theirs:
             command = ("-S", "-s", "-P", "-X", "utf8", "-m", "consumers.documents.parse.fork_server")
             self._server = subprocess.Popen(
@@ -119,7 +126,7 @@ class Sandbox:
                 env={"PYTHONPATH": module_path, "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"},
             )
         self._control = ours
-        return ours
+        return self._server, ours
 
 
 class _Parser:
@@ -130,7 +137,7 @@ class _Parser:
         self.stdout, self.stderr, self._status = streams
         self._pipes = pipes
         self._pid = asyncio.ensure_future(self._number())
-        self._ended: int | None = None
+        self._is_over = False
 
     @classmethod
     async def begun(cls, stdin: int, outputs: Sequence[int]) -> _Parser:
@@ -138,8 +145,8 @@ class _Parser:
         opened = [await _opened(descriptor) for descriptor in outputs]
         parser = cls(stdin, [stream for stream, _ in opened], [pipe for _, pipe in opened])
         try:
-            await asyncio.shield(parser._pid)
-        except BaseException:
+            await parser._pid
+        except asyncio.IncompleteReadError:
             await parser.end()
             raise
         return parser
@@ -148,26 +155,38 @@ class _Parser:
         return heard(await self._status.readexactly(NUMBER_BYTES))
 
     async def wait(self) -> int:
-        """The exit code, or minus the signal that ended it."""
-        if self._ended is None:
-            try:
-                self._ended = await self._number()
-            except asyncio.IncompleteReadError:  # the server died, and it with the server
-                self._ended = -signal.SIGHUP
-        return self._ended
+        """The exit code, or minus the signal that ended it. Raises: Retry if the server died, and so it did."""
+        try:
+            status = await self._number()
+        except asyncio.IncompleteReadError:
+            self._is_over = True
+            raise Retry("the parsers' fork server died") from None
+        self._is_over = True
+        return status
 
     async def end(self) -> None:
         """Leaves nothing of it behind."""
-        if self._ended is None:
+        if not self._is_over:
             await asyncio.shield(self._kill())
         os.close(self._stdin)
         for pipe in self._pipes:
             pipe.close()
 
     async def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError, asyncio.IncompleteReadError):
+        with contextlib.suppress(ProcessLookupError, asyncio.IncompleteReadError, Retry):
             os.kill(await self._pid, signal.SIGKILL)
-        await self.wait()
+            await self.wait()
+
+
+async def _sent(control: socket.socket, data: bytes, descriptors: Sequence[int]) -> None:
+    """Raises: OSError if the server is gone."""
+    while True:
+        try:
+            socket.send_fds(control, [data], descriptors)
+        except BlockingIOError:  # it has as many requests before it as a socket holds
+            await asyncio.sleep(0.01)
+        else:
+            return
 
 
 async def _opened(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
