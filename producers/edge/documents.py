@@ -28,7 +28,7 @@ from schemas.http import Accepted, DocumentStatus, DocumentView, NewDocument, Pa
 from schemas.topics import KNOWLEDGE_COMMANDS
 from storage.ports import BlobNotFound, BlobStore
 
-_FORM = {
+FORM = {
     "type": "object",
     "required": ["file"],
     "properties": {
@@ -65,7 +65,7 @@ class DocumentRoutes:
     def add_to(self, router: APIRouter) -> None:
         """Declares the routes."""
         add = router.add_api_route
-        taken = {"multipart/form-data": {"schema": _FORM}, "application/json": {"schema": ref(NewDocument)}}
+        taken = {"multipart/form-data": {"schema": FORM}, "application/json": {"schema": ref(NewDocument)}}
         add(
             "/documents",
             self.create,
