@@ -69,24 +69,28 @@ async def list_documents(
     return [_view(row) for row in rows]
 
 
-async def content_of(work: UnitOfWork, document_id: UUID) -> Content | None:
-    """The active version's bytes; while none is active, those of the one last asked for."""
+async def content_of(work: UnitOfWork, document_id: UUID, version: int | None = None) -> Content | None:
+    """The bytes of that version, or of the active one; while none is active, of the one last asked for."""
     row = await work.fetchrow(
         "SELECT d.name, v.version, v.media_type, v.blob_key FROM documents d"
-        " JOIN document_versions v ON v.document_id = d.id AND (v.version = d.active_version"
-        "  OR (d.active_version IS NULL AND v.request = d.latest_request))"
+        " JOIN document_versions v ON v.document_id = d.id AND CASE WHEN $3::int IS NOT NULL THEN v.version = $3"
+        "  WHEN d.active_version IS NOT NULL THEN v.version = d.active_version ELSE v.request = d.latest_request END"
         " WHERE d.tenant_id = $1 AND d.id = $2 AND d.deleted_at IS NULL",
         work.tenant_id,
         document_id,
+        version,
     )
     return Content(**dict(row)) if row is not None else None
 
 
 async def list_passages(
-    work: UnitOfWork, document_id: UUID, *, after: int, limit: int
+    work: UnitOfWork, document_id: UUID, *, version: int | None, after: int, limit: int
 ) -> Sequence[tuple[int, Passage]] | None:
-    """Passages in order with their ordinals, those after `after`; None if there is no such document."""
-    content = await content_of(work, document_id)
+    """Passages in order with their ordinals, those after `after`; None if there is no such document or version.
+
+    Of the version that `content_of` chooses.
+    """
+    content = await content_of(work, document_id, version)
     if content is None:
         return None
     rows = await work.fetch(
