@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from consumers.documents.claims import document_prefix
 from consumers.documents.superseded import remove_superseded
 from retrieval.search import Searcher
-from schemas.commands import AddDocument, ReplaceDocument, RestoreVersion
+from schemas.commands import ReplaceDocument, RestoreVersion
 from schemas.envelope import Envelope
+from schemas.errors import Retry
 from schemas.events import (
     CommandRejected,
     DocumentDeleted,
@@ -25,6 +27,7 @@ from schemas.events import (
     PassagesEmbedded,
     RestoreRequested,
 )
+from schemas.ids import new_id
 from schemas.records import Body
 from storage.ports import VectorHit
 from storage.postgres.passages import PassageVisibility
@@ -32,6 +35,7 @@ from storage.vectors.lance import LanceVectorIndex, Leg
 from storage.vectors.names import table_name
 from tests.integration.documents.room import HashEmbedder, Room
 from tests.integration.documents.test_deaths import worker
+from tests.integration.documents.test_index import handle, index_commands
 from tests.integration.documents.test_learning import purged
 
 QUERY = "line of the document"
@@ -42,13 +46,10 @@ def lines(word: str, n: int = 35) -> bytes:
 
 
 async def replace_command(room: Room, document_id: UUID, data: bytes) -> Envelope:
-    command = await room.add_command(data, document_id=document_id)
-    sent = command.body
-    assert isinstance(sent, AddDocument)
-    key = sent.blob_key.replace("v1/original", f"uploads/{command.id.hex}")
+    key = f"{document_prefix(room.tenant_id, document_id)}uploads/{new_id().hex}"
     stored = await room.blobs.put_bytes(key, data)
-    body = ReplaceDocument(document_id=document_id, blob_key=key, sha256=stored.sha256, size_bytes=stored.size_bytes)
-    return room.envelope(body)
+    sha256, size_bytes = stored.sha256, stored.size_bytes
+    return room.envelope(ReplaceDocument(document_id=document_id, blob_key=key, sha256=sha256, size_bytes=size_bytes))
 
 
 async def answer(room: Room, command: Envelope) -> Body:
@@ -168,6 +169,43 @@ async def test_what_was_asked_for_last_wins_whatever_is_indexed_last(room: Room)
         assert await versions_found(room) == {3: 35}
     await remove_superseded(room.database, room.vectors)
     assert await vectors_of(room) == {"3": 35}
+
+
+async def test_of_versions_that_are_indexed_in_one_batch_the_last_one_wins(room: Room) -> None:
+    async with room.consuming(with_index=False), room.learning(HashEmbedder()):
+        document_id = await room.upload(lines("first", 5))
+        for word in ("second", "third"):
+            await replace(room, document_id, lines(word, 5))
+        await room.heard.until(lambda: len(room.heard.of(document_id, PassagesEmbedded)) == 3)
+    commands = await index_commands(room)
+    assert await handle(room, [commands[2], commands[0], commands[1]]) == ["DocumentIndexed"] * 3
+    assert await active(room, document_id) == 3
+    assert await handle(room, commands) == [], "and nothing switches back"
+    await remove_superseded(room.database, room.vectors)
+    assert await vectors_of(room) == {"3": 5}
+
+
+async def test_a_removal_that_was_cut_short_is_repeated(room: Room) -> None:
+    class Dying(LanceVectorIndex):
+        async def delete_batches(self, table: str, batch_ids: Sequence[str]) -> None:
+            await super().delete_batches(table, batch_ids)
+            raise Retry("the process died after it")
+
+    async with room.consuming(), room.learning(HashEmbedder()) as jobs:
+        document_id = await room.upload(lines("first"))
+        await indexed(room, document_id, 1)
+        for loop in jobs._loops:
+            if loop.get_name() == "documents purge":
+                loop.cancel()  # what it does is done here
+        await replace(room, document_id, lines("second"))
+        await indexed(room, document_id, 2)
+    dying = Dying(str(room.folder / "vectors"))
+    with pytest.raises(Retry):
+        await remove_superseded(room.database, dying)
+    await dying.close()
+    assert await remove_superseded(room.database, room.vectors) == 1
+    assert await remove_superseded(room.database, room.vectors) == 0
+    assert await vectors_of(room) == {"2": 35}
 
 
 async def test_any_version_is_restored_without_being_parsed_or_embedded_again(room: Room) -> None:
