@@ -23,6 +23,8 @@ SearchMode = Literal["hybrid", "vector", "text"]
 MAX_TEXT_QUERY = 2_000
 """Code points of the query that the text leg looks at."""
 _WIDEN = 5
+_MAX_SWITCHES = 3
+"""So often is a search repeated because a document switched to another version under it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,10 @@ class Visibility(Protocol):
 
     async def visible(self, tenant_id: UUID, passage_ids: Sequence[UUID]) -> dict[UUID, PassageView]:
         """Those of the tenant's passages whose version is the active one of a living document. Raises: Retry."""
+        ...
+
+    async def superseded(self, tenant_id: UUID, passage_ids: Sequence[UUID]) -> set[tuple[UUID, int]]:
+        """Indexed versions among the passages' that another of their document has replaced. Raises: Retry."""
         ...
 
 
@@ -68,20 +74,37 @@ class Searcher:
             return []
         vector = None if mode == "text" else await self._embed(query)
         text = None if mode == "vector" else query[:MAX_TEXT_QUERY]
-        n_candidates = 4 * limit + 20
+        known: set[tuple[UUID, int]] = set()
+        for _ in range(1 + _MAX_SWITCHES):
+            ranked, seen = await self._round(tenant_id, vector, text, limit, document_ids)
+            hidden = [passage_id for passage_id, _ in ranked if passage_id not in seen]
+            superseded = await self._visibility.superseded(tenant_id, hidden) if hidden else set()
+            if superseded <= known:
+                break
+            known |= superseded  # the candidates may be older than the switch: those asked for now are not
+        return [ScoredPassage(seen[passage_id], score) for passage_id, score in ranked if passage_id in seen][:limit]
+
+    async def _round(
+        self,
+        tenant_id: UUID,
+        vector: npt.NDArray[np.float32] | None,
+        text: str | None,
+        limit: int,
+        document_ids: Sequence[UUID] | None,
+    ) -> tuple[list[tuple[UUID, float]], dict[UUID, PassageView]]:
+        """Candidates by fused rank, of the last widening, and those of all that are visible."""
+        table, n_candidates = table_name(tenant_id, self._embedder.model), 4 * limit + 20
         seen: dict[UUID, PassageView] = {}
         asked: set[UUID] = set()
         for n in (n_candidates, n_candidates * _WIDEN):
-            ranked, has_more = await self._candidates(
-                table_name(tenant_id, self._embedder.model), vector, text, n, document_ids
-            )
+            ranked, has_more = await self._candidates(table, vector, text, n, document_ids)
             new = [passage_id for passage_id, _ in ranked if passage_id not in asked]
             asked.update(new)
             if new:
                 seen |= await self._visibility.visible(tenant_id, new)
             if len(seen) >= limit or not has_more:
                 break
-        return [ScoredPassage(seen[passage_id], score) for passage_id, score in ranked if passage_id in seen][:limit]
+        return ranked, seen
 
     async def _embed(self, query: str) -> npt.NDArray[np.float32]:
         try:

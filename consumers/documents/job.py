@@ -27,6 +27,8 @@ from storage.ports import BlobNotFound, BlobStore
 
 logger = logging.getLogger(__name__)
 
+Vectors = npt.NDArray[np.float32]
+
 RETRY_S = 5.0
 LONGEST_RETRY_S = 60.0
 GIVE_UP_S = 24 * 3600.0
@@ -133,13 +135,15 @@ class Job:
         """Embeds the missing batches in order; while one is stored, the next is embedded."""
         progress = await self._checkpoints.progress(claim)
         started, n_done = time.monotonic(), 0
-        ahead = [asyncio.create_task(self._vectors(claim, batch)) for batch in progress.missing[:1]]
+
+        def vectors_of(batch: int) -> asyncio.Task[Vectors]:
+            return asyncio.create_task(self._vectors(claim, batch, progress.stored.get(batch)))
+
+        ahead = [vectors_of(batch) for batch in progress.missing[:1]]
         try:
             for number, batch in enumerate(progress.missing):
                 vectors = await ahead.pop()
-                ahead += [
-                    asyncio.create_task(self._vectors(claim, b)) for b in progress.missing[number + 1 : number + 2]
-                ]
+                ahead += [vectors_of(following) for following in progress.missing[number + 1 : number + 2]]
                 key = f"{claim.prefix}batch-{batch}.{claim.attempt}.npy"
                 await self._blobs.put_bytes(key, _npy(vectors))
                 n_done += len(vectors)
@@ -159,16 +163,29 @@ class Job:
                 task.cancel()
             await asyncio.gather(*ahead, return_exceptions=True)
 
-    async def _vectors(self, claim: Claim, batch: int) -> npt.NDArray[np.float32]:
+    async def _vectors(self, claim: Claim, batch: int, stored: str | None) -> Vectors:
+        """The batch's vectors: those at `stored` if they are whole, which is what spares a restore the embedder."""
         texts = await self._checkpoints.texts(claim, batch)
         if not texts:
             raise LeaseLost  # deleted meanwhile: a batch has passages
+        if stored is not None and (vectors := await self._stored(stored)) is not None:
+            if vectors.shape == (len(texts), self._embedder.dimensions):
+                return vectors
+            logger.warning("blob %s has vectors of shape %s for %d passages", stored, vectors.shape, len(texts))
         try:
             return await self._embedder.embed(texts)
         except ProviderError as error:
             if error.retryable:
                 raise Retry(error.detail, after_s=error.retry_after_s) from error
             raise _Failed("embedding_failed", f"Its passages could not be embedded: {error.detail}") from error
+
+    async def _stored(self, key: str) -> Vectors | None:
+        try:
+            vectors: Vectors = np.load(io.BytesIO(await self._blobs.read_bytes(key)), allow_pickle=False)
+        except (BlobNotFound, ValueError, EOFError) as error:
+            logger.warning("the vectors at %s are embedded again: %r", key, error)
+            return None
+        return vectors
 
     @asynccontextmanager
     async def _downloaded(self, claim: Claim) -> AsyncIterator[Path]:
@@ -197,7 +214,7 @@ class Job:
             await self._blobs.delete_prefix(claim.prefix)
 
 
-def _npy(vectors: npt.NDArray[np.float32]) -> bytes:
+def _npy(vectors: Vectors) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, vectors, allow_pickle=False)
     return buffer.getvalue()

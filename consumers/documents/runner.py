@@ -17,6 +17,7 @@ from consumers.documents.overdue import settle_overdue
 from consumers.documents.parse.sandbox import Sandbox
 from consumers.documents.purge import purge_deleted
 from consumers.documents.reading import Read, sandboxed
+from consumers.documents.superseded import remove_superseded
 from consumers.documents.wakeup import Wakeup
 from providers.ports import Embedder, TokenCounter
 from schemas.errors import Retry, Stop
@@ -183,6 +184,7 @@ class DocumentJobs:
 
     async def _purge(self) -> None:
         await purge_deleted(self._database, self._blobs, self._vectors)
+        await remove_superseded(self._database, self._vectors)
 
     async def _settle_overdue(self) -> None:
         await settle_overdue(self._database, self._publisher)

@@ -251,7 +251,9 @@ class UnpublishedRow(SQLModel, table=True):
 
 
 class DocumentRow(SQLModel, table=True):
-    """A document of a tenant. Search sees `active_version` only; `latest_version` may still be in work.
+    """A document of a tenant. Search sees `active_version` only; `latest_version` is the highest number given.
+
+    `latest_request` counts uploads and restores: the version with this `request` is the one last asked for.
 
     A deleted one is purged once its blobs and vectors are gone too.
     """
@@ -276,6 +278,7 @@ class DocumentRow(SQLModel, table=True):
     )
     active_version: int | None = None
     latest_version: int = _default(1)
+    latest_request: int = _default(1)
     created_at: datetime = _created_at()
     updated_at: datetime = _created_at()
     deleted_at: datetime | None = Field(default=None, sa_column=_at())
@@ -283,7 +286,11 @@ class DocumentRow(SQLModel, table=True):
 
 
 class DocumentVersionRow(SQLModel, table=True):
-    """The bytes of a document at one time, and how far they are learnt; also the leased job that learns them."""
+    """The bytes of a document at one time, and how far they are learnt; also the leased job that learns them.
+
+    Of a document's versions the one with the highest `request` that is indexed is active. An indexed one that is not
+    has `superseded_at` until its vectors are removed; its passages and its batches in the blob store stay.
+    """
 
     __tablename__ = "document_versions"
     __table_args__ = (
@@ -300,11 +307,13 @@ class DocumentVersionRow(SQLModel, table=True):
             "created_at",
             postgresql_where=text("status IN ('queued', 'parsing', 'embedding', 'indexing')"),
         ),
+        Index("document_versions_superseded", "superseded_at", postgresql_where=text("superseded_at IS NOT NULL")),
     )
     document_id: UUID = Field(primary_key=True, foreign_key="documents.id")
     version: int = Field(primary_key=True)
     tenant_id: UUID
     user_id: UUID
+    request: int = _default(1)
     status: str = _default("queued")
     error_code: str | None = None
     error_message: str | None = None
@@ -327,6 +336,7 @@ class DocumentVersionRow(SQLModel, table=True):
     lease_until: datetime | None = Field(default=None, sa_column=_at())
     not_before: datetime | None = Field(default=None, sa_column=_at())
     started_at: datetime | None = Field(default=None, sa_column=_at())
+    superseded_at: datetime | None = Field(default=None, sa_column=_at())
     created_at: datetime = _created_at()
     updated_at: datetime = _created_at()
 

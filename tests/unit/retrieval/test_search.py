@@ -26,11 +26,16 @@ class Shown:
     def __init__(self, passages: Sequence[PassageView]) -> None:
         self.passages = {view.id: view for view in passages}
         self.asked: list[int] = []
+        self.replaced: dict[UUID, tuple[UUID, int]] = {}
 
     async def visible(self, tenant_id: UUID, passage_ids: Sequence[UUID]) -> dict[UUID, PassageView]:
         self.asked.append(len(passage_ids))
         assert len(set(passage_ids)) == len(passage_ids)
         return {i: self.passages[i] for i in passage_ids if i in self.passages} if tenant_id == TENANT else {}
+
+    async def superseded(self, tenant_id: UUID, passage_ids: Sequence[UUID]) -> set[tuple[UUID, int]]:
+        assert tenant_id == TENANT
+        return {self.replaced[i] for i in passage_ids if i in self.replaced}
 
 
 class CountingIndex(MemoryVectorIndex):
@@ -126,3 +131,16 @@ async def test_an_embedder_that_is_away_is_tried_again() -> None:
     with pytest.raises(Retry) as raised:
         await Searcher(MemoryVectorIndex(), Away(), Shown([])).search(TENANT, "x")
     assert raised.value.after_s == 3
+
+
+async def test_a_search_that_a_switch_overtook_is_repeated_until_it_knows_of_no_other() -> None:
+    """Its candidates were those of the old version, and PostgreSQL shows the new one only."""
+    old, new = passage("the loop counter reaches two", number=0), passage("the loop counter reaches three", number=1)
+    found, shown, index = await searcher([new], hidden=[old])
+    shown.replaced[old.id] = (old.document_id, 1)
+    await found.search(TENANT, "loop counter", limit=2)
+    assert len(index.limits) == 2, "once more, and then it knows"
+    shown.replaced.clear()
+    index.limits.clear()
+    await found.search(TENANT, "loop counter", limit=2)
+    assert len(index.limits) == 1
