@@ -20,7 +20,8 @@ from consumers.documents.claims import Claim, LeaseLost
 from consumers.documents.downloads import temporary_folder
 from consumers.documents.parse.document import ParseFailed
 from consumers.documents.reading import Read
-from providers.ports import Embedder, ProviderError
+from consumers.documents.vectors import PassageVectors
+from providers.ports import ProviderError
 from schemas.errors import Retry
 from storage.blobs.keys import tenant_prefix
 from storage.ports import BlobNotFound, BlobStore
@@ -65,7 +66,7 @@ class Job:
         *,
         checkpoints: Checkpoints,
         blobs: BlobStore,
-        embedder: Embedder,
+        vectors: PassageVectors,
         read: Read,
         max_attempts: int,
         batch_size: int = BATCH_SIZE,
@@ -73,7 +74,7 @@ class Job:
     ) -> None:
         self._checkpoints = checkpoints
         self._blobs = blobs
-        self._embedder = embedder
+        self._vectors = vectors
         self._read = read
         self._max_attempts = max_attempts
         self._batch_size = batch_size
@@ -113,8 +114,8 @@ class Job:
             )
         if claim.status == "parsing":
             await self._parse(claim)
-        elif claim.embedding_model != self._embedder.model:
-            await self._checkpoints.reset(claim, model=self._embedder.model)
+        elif claim.embedding_model != self._vectors.model:
+            await self._checkpoints.reset(claim, model=self._vectors.model)
         await self._embed(claim)
 
     async def _parse(self, claim: Claim) -> None:
@@ -127,18 +128,18 @@ class Job:
         if not reading.passages:
             raise _Failed("empty_document", "The file has no text.")
         await self._blobs.put_bytes(f"{claim.prefix}text.txt", reading.text.encode())
-        await self._checkpoints.parsed(claim, reading, model=self._embedder.model, batch_size=self._batch_size)
+        await self._checkpoints.parsed(claim, reading, model=self._vectors.model, batch_size=self._batch_size)
 
     async def _embed(self, claim: Claim) -> None:
         """Embeds the missing batches in order; while one is stored, the next is embedded."""
         progress = await self._checkpoints.progress(claim)
         started, n_done = time.monotonic(), 0
-        ahead = [asyncio.create_task(self._vectors(claim, batch)) for batch in progress.missing[:1]]
+        ahead = [asyncio.create_task(self._vectors_of(claim, batch)) for batch in progress.missing[:1]]
         try:
             for number, batch in enumerate(progress.missing):
                 vectors = await ahead.pop()
                 ahead += [
-                    asyncio.create_task(self._vectors(claim, b)) for b in progress.missing[number + 1 : number + 2]
+                    asyncio.create_task(self._vectors_of(claim, b)) for b in progress.missing[number + 1 : number + 2]
                 ]
                 key = f"{claim.prefix}batch-{batch}.{claim.attempt}.npy"
                 await self._blobs.put_bytes(key, _npy(vectors))
@@ -149,22 +150,23 @@ class Job:
                     batch,
                     n_rows=len(vectors),
                     blob_key=key,
-                    model=self._embedder.model,
+                    model=self._vectors.model,
                     eta_s=round((time.monotonic() - started) / n_done * n_left, 1),
                 )
                 if ahead and time.monotonic() - started > self._turn_s and await self._checkpoints.others_wait():
+                    await asyncio.gather(*ahead, return_exceptions=True)  # what is asked for is paid for: it is cached
                     raise _GivesWay
         finally:
             for task in ahead:
                 task.cancel()
             await asyncio.gather(*ahead, return_exceptions=True)
 
-    async def _vectors(self, claim: Claim, batch: int) -> npt.NDArray[np.float32]:
+    async def _vectors_of(self, claim: Claim, batch: int) -> npt.NDArray[np.float32]:
         texts = await self._checkpoints.texts(claim, batch)
         if not texts:
             raise LeaseLost  # deleted meanwhile: a batch has passages
         try:
-            return await self._embedder.embed(texts)
+            return await self._vectors.of(claim.tenant_id, texts)
         except ProviderError as error:
             if error.retryable:
                 raise Retry(error.detail, after_s=error.retry_after_s) from error

@@ -29,13 +29,24 @@ FROM document_batches b JOIN document_versions v USING (document_id, version)
 WHERE v.tenant_id = $1 AND v.status <> 'deleted' AND b.indexed_at IS NOT NULL
 """
 _LIVING = f"""
-SELECT b.document_id, b.version, b.batch {_INDEXED} AND v.embedding_model = $2
-  AND ($3::uuid[] IS NULL OR b.document_id = ANY($3))
+SELECT b.document_id, b.version, b.batch {_INDEXED} AND ($2::uuid[] IS NULL OR b.document_id = ANY($2))
 """
 _PAGE = f"""
-SELECT b.document_id, b.version, b.batch {_INDEXED} AND v.embedding_model = $2
+SELECT b.document_id, b.version, b.batch {_INDEXED}
+  AND (v.embedding_model = $2 OR ($7 AND v.status = 'indexed'))
   AND ($3::uuid IS NULL OR (b.document_id, b.version, b.batch) > ($3, $4::int, $5::int))
 ORDER BY 1, 2, 3 LIMIT $6
+"""
+_OF_OTHER_MODELS = f"""
+SELECT v.embedding_model AS model, sum(b.n_rows) AS n_rows {_INDEXED}
+  AND v.embedding_model <> $2 AND v.status = 'indexed' GROUP BY 1
+"""
+_ADOPT = """
+UPDATE document_versions v SET embedding_model = $3, updated_at = now()
+FROM unnest($1::uuid[], $2::int[]) AS t(document_id, version)
+WHERE (v.document_id, v.version) = (t.document_id, t.version)
+  AND v.embedding_model <> $3 AND v.embedding_model = ANY($4::text[]) AND v.status = 'indexed'
+RETURNING v.document_id, v.version, v.n_passages
 """
 
 
@@ -43,7 +54,8 @@ ORDER BY 1, 2, 3 LIMIT $6
 class VectorsReport:
     """What was found. `differences` holds the first `SHOWN`; `n_stale` rows are of batches that nobody knows.
 
-    `n_other_models` passages were indexed under another embedding model, and not compared.
+    `n_other_models` passages were indexed under another embedding model, so that no search finds them; `n_adopted` of
+    them have their rows under this one now.
     """
 
     n_passages: int = 0
@@ -51,6 +63,7 @@ class VectorsReport:
     n_stale: int = 0
     n_mended: int = 0
     n_other_models: int = 0
+    n_adopted: int = 0
     differences: list[VectorDifference] = field(default_factory=list)
 
 
@@ -67,27 +80,54 @@ class VectorTables:
     ) -> None:
         """Embeds every indexed passage of the tenant's living documents anew, and adds what differs to `report`.
 
+        With `execute` those of other embedding models are written under this one, and then leave the other's table.
+
         Raises: Retry; what was mended until then stays so, and a repetition goes on.
         """
         table, n_mended = table_name(tenant_id, self.embedder.model), report.n_mended
-        report.n_other_models += await self._of_other_models(tenant_id)
+        others = await self._of_other_models(tenant_id)
+        report.n_other_models += sum(others.values())
         await self._remove_stale(tenant_id, table, report, execute=execute)
-        async for keys in self._pages(tenant_id):
+        written: list[BatchKey] = []
+        async for keys in self._pages(tenant_id, of_all_models=execute):
             async with self.database.transaction() as work:
                 rows = await load_rows(work, keys)
             embedded = {key: (rows[key], await self._embed(rows[key])) for key in keys if rows[key]}
             await self._compare(tenant_id, table, embedded, report, execute=execute)
             on_progress()
+            if execute and others:
+                last = keys[-1][:2]  # the next page may have more of it
+                whole = [key for key in [*written, *keys] if key[:2] != last]
+                report.n_adopted += await self._adopt(tenant_id, whole, list(others))
+                written = [key for key in [*written, *keys] if key[:2] == last]
+        report.n_adopted += await self._adopt(tenant_id, written, list(others))
         if report.n_mended > n_mended:
             async with self.database.transaction() as work:
                 await lock_tables(work, [table])
                 await self.vectors.optimize(table)
 
-    async def _pages(self, tenant_id: UUID) -> AsyncIterator[list[BatchKey]]:
+    async def _adopt(self, tenant_id: UUID, written: Sequence[BatchKey], models: Sequence[str]) -> int:
+        """Versions all of whose batches were written are of this model now; so many passages."""
+        if not written:
+            return 0
+        versions = sorted({(document_id, version) for document_id, version, _ in written})
+        tables = [table_name(tenant_id, model) for model in models]
+        async with self.database.transaction() as work:
+            await lock_tables(work, tables)
+            ids, numbers = [id_ for id_, _ in versions], [number for _, number in versions]
+            rows = await work.fetch(_ADOPT, ids, numbers, self.embedder.model, models)
+            adopted = {(row["document_id"], row["version"]) for row in rows}
+            batches = sorted(batch_id(key) for key in written if key[:2] in adopted)
+            for table in tables:
+                for start in range(0, len(batches), _STALE_AT_ONCE):
+                    await self.vectors.delete_batches(table, batches[start : start + _STALE_AT_ONCE])
+        return sum(row["n_passages"] for row in rows)
+
+    async def _pages(self, tenant_id: UUID, *, of_all_models: bool) -> AsyncIterator[list[BatchKey]]:
         after: BatchKey | tuple[None, None, None] = (None, None, None)
         while True:
             async with self.database.transaction() as work:
-                rows = await work.fetch(_PAGE, tenant_id, self.embedder.model, *after, _BATCHES)
+                rows = await work.fetch(_PAGE, tenant_id, self.embedder.model, *after, _BATCHES, of_all_models)
             if not rows:
                 return
             keys: list[BatchKey] = [(row["document_id"], row["version"], row["batch"]) for row in rows]
@@ -135,14 +175,11 @@ class VectorTables:
 
     async def _living(self, work: UnitOfWork, tenant_id: UUID, document_ids: Sequence[UUID] | None = None) -> set[str]:
         """The names of the batches that are indexed, of some documents or of all."""
-        rows = await work.fetch(_LIVING, tenant_id, self.embedder.model, document_ids)
+        rows = await work.fetch(_LIVING, tenant_id, document_ids)
         return {batch_id((row["document_id"], row["version"], row["batch"])) for row in rows}
 
-    async def _of_other_models(self, tenant_id: UUID) -> int:
+    async def _of_other_models(self, tenant_id: UUID) -> dict[str, int]:
+        """Passages by the model under which they were indexed."""
         async with self.database.transaction() as work:
-            n_rows = await work.fetchval(
-                f"SELECT coalesce(sum(b.n_rows), 0) {_INDEXED} AND v.embedding_model <> $2",
-                tenant_id,
-                self.embedder.model,
-            )
-        return int(n_rows)
+            rows = await work.fetch(_OF_OTHER_MODELS, tenant_id, self.embedder.model)
+        return {row["model"]: int(row["n_rows"]) for row in rows}

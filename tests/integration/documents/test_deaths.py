@@ -31,10 +31,10 @@ DATA = "\n".join(LINES).encode()
 
 
 @asynccontextmanager
-async def worker(room: Room, name: str) -> AsyncIterator[Process]:
+async def worker(room: Room, name: str, *api_base: str) -> AsyncIterator[Process]:
+    arguments = (room.dsn, room.bootstrap, str(room.folder), name, *api_base)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.integration.documents.worker", room.dsn, room.bootstrap, str(room.folder), name),
-        stdout=PIPE,
+        *(sys.executable, "-m", "tests.integration.documents.worker", *arguments), stdout=PIPE
     )
     try:
         assert process.stdout is not None

@@ -40,6 +40,27 @@ async def test_a_document_survives_the_death_of_a_server(role: ServerRole, tmp_p
     assert sum(embedder.counts.values()) <= 300 + 2 * 20
 
 
+async def test_an_outage_longer_than_a_lease_takes_no_document_from_who_lives(tmp_path: Path) -> None:
+    """Its holder could not renew; another worker, that may claim again at the same moment, waits for a lease more."""
+    async with EmbeddedServers(tmp_path / "home") as servers:
+        await migrate.upgrade(servers.postgres_dsn)
+        await apply_topics(servers.kafka_bootstrap)
+        holder, other = HashEmbedder(), HashEmbedder()
+        holder.stop_after = 1
+        async with open_room(servers.postgres_dsn, servers.kafka_bootstrap, tmp_path) as room, room.consuming():
+            async with room.learning(holder, name="holder"):
+                document_id = await room.upload(DATA)
+                await room.heard.until(lambda: room.heard.of(document_id, PassagesEmbedded))
+                async with room.learning(other, name="other", sweep_s=0.02):
+                    await servers.kill("postgres")
+                    await asyncio.sleep(1.2)  # its lease is of 1 s
+                    await servers.restart("postgres")
+                    holder.gate.set()
+                    assert isinstance(await room.heard.end(document_id, timeout_s=60), DocumentIndexed)
+            assert (await room.version(document_id))["attempt"] == 1
+    assert (sum(holder.counts.values()), sum(other.counts.values())) == (300, 0)
+
+
 async def given_back(room: Room, document_id: UUID) -> None:
     """Returns when an attempt has ended that is to be repeated."""
     async with asyncio.timeout(30):
