@@ -34,6 +34,8 @@ GIVE_UP_S = 24 * 3600.0
 """What is away is waited for so long after the first attempt; then the document says so."""
 TURN_S = 10.0
 """A document that is embedded for so long gives way at its next checkpoint, if others wait."""
+STORE_PATIENCE_S, STORE_AGAIN_S = 60.0, 0.5
+"""What is embedded waits so long for PostgreSQL to be stored; it is tried again so often."""
 BATCH_SIZE = 128
 
 
@@ -145,14 +147,8 @@ class Job:
                 await self._blobs.put_bytes(key, _npy(vectors))
                 n_done += len(vectors)
                 n_left = progress.n_passages - progress.n_embedded - n_done
-                await self._checkpoints.embedded(
-                    claim,
-                    batch,
-                    n_rows=len(vectors),
-                    blob_key=key,
-                    model=self._vectors.model,
-                    eta_s=round((time.monotonic() - started) / n_done * n_left, 1),
-                )
+                eta_s = round((time.monotonic() - started) / n_done * n_left, 1)
+                await self._checkpoint(claim, batch, n_rows=len(vectors), blob_key=key, eta_s=eta_s)
                 if ahead and time.monotonic() - started > self._turn_s and await self._checkpoints.others_wait():
                     await asyncio.gather(*ahead, return_exceptions=True)  # what is asked for is paid for: it is cached
                     raise _GivesWay
@@ -160,6 +156,20 @@ class Job:
             for task in ahead:
                 task.cancel()
             await asyncio.gather(*ahead, return_exceptions=True)
+
+    async def _checkpoint(self, claim: Claim, batch: int, *, n_rows: int, blob_key: str, eta_s: float) -> None:
+        """While PostgreSQL is away the vectors wait for it: they may have been paid for, and nobody else can claim."""
+        until = time.monotonic() + STORE_PATIENCE_S
+        while True:
+            try:
+                return await self._checkpoints.embedded(
+                    claim, batch, n_rows=n_rows, blob_key=blob_key, model=self._vectors.model, eta_s=eta_s
+                )
+            except Retry as retry:
+                if time.monotonic() > until:
+                    raise
+                logger.warning("document %s, batch %d is not stored yet: %s", claim.document_id, batch, retry)
+            await asyncio.sleep(STORE_AGAIN_S)
 
     async def _vectors_of(self, claim: Claim, batch: int) -> npt.NDArray[np.float32]:
         texts = await self._checkpoints.texts(claim, batch)

@@ -12,7 +12,7 @@ from providers.ports import ProviderError
 from schemas.commands import Generation
 from schemas.ids import new_id
 from schemas.stream_fold import FoldState
-from tests.integration.completions.rig import Rig, spec
+from tests.integration.completions.rig import TENANT, Rig, spec
 from tests.provider_server import ProviderServer, answer_text
 
 
@@ -121,7 +121,7 @@ async def test_an_embedding_model_that_refuses_ends_the_answer_with_its_reason(
         await work.execute(
             "INSERT INTO documents (id, tenant_id, user_id, name, active_version) VALUES ($1, $2, $1, 'any', 1)",
             new_id(),
-            rig.tenant_id,
+            TENANT,
         )
     async with rig.worker(spec(provider.url)):
         asked = await rig.ask(await rig.session(), "What do the documents say?")
