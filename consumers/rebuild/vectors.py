@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -9,10 +11,10 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from consumers.documents.vectors import PassageText, PassageVectors
 from consumers.index.store import BatchKey, batch_id, load_rows
 from consumers.index.table_locks import lock_tables
 from providers.ports import Embedder, ProviderError
-from schemas.errors import Retry
 from storage.ports import VectorDifference, VectorIndex, VectorRow
 from storage.postgres.unit_of_work import Database, UnitOfWork
 from storage.vectors.names import table_name
@@ -23,6 +25,8 @@ SHOWN = 20
 _BATCHES = 16
 """So many are in memory at once, of at most 128 passages."""
 _STALE_AT_ONCE = 500
+_PAUSES_S = (0.5, 2.0, 10.0, 30.0)
+"""Between repetitions of a batch whose provider is away and does not say for how long."""
 
 _INDEXED = """
 FROM document_batches b JOIN document_versions v USING (document_id, version)
@@ -69,11 +73,15 @@ class VectorsReport:
 
 @dataclass(frozen=True, slots=True)
 class VectorTables:
-    """Compares and mends the tables of the embedder's model; the index's writer waits for as long as that takes."""
+    """Compares and mends the tables of the embedder's model; the index's writer waits for as long as that takes.
+
+    With `caches` the vectors come from the embedding cache where it has them.
+    """
 
     database: Database
     vectors: VectorIndex
     embedder: Embedder
+    caches: bool = False
 
     async def rebuild(
         self, tenant_id: UUID, report: VectorsReport, *, execute: bool, on_progress: Callable[[], None] = lambda: None
@@ -82,7 +90,8 @@ class VectorTables:
 
         With `execute` those of other embedding models are written under this one, and then leave the other's table.
 
-        Raises: Retry; what was mended until then stays so, and a repetition goes on.
+        Raises: Retry; ProviderError if the embedder refuses or stays away. What was mended until then stays so, and
+        a repetition goes on.
         """
         table, n_mended = table_name(tenant_id, self.embedder.model), report.n_mended
         others = await self._of_other_models(tenant_id)
@@ -92,7 +101,7 @@ class VectorTables:
         async for keys in self._pages(tenant_id, of_all_models=execute):
             async with self.database.transaction() as work:
                 rows = await load_rows(work, keys)
-            embedded = {key: (rows[key], await self._embed(rows[key])) for key in keys if rows[key]}
+            embedded = {key: (rows[key], await self._embed(tenant_id, rows[key])) for key in keys if rows[key]}
             await self._compare(tenant_id, table, embedded, report, execute=execute)
             on_progress()
             if execute and others:
@@ -134,11 +143,18 @@ class VectorTables:
             yield keys
             after = keys[-1]
 
-    async def _embed(self, rows: Sequence[VectorRow]) -> npt.NDArray[np.float32]:
-        try:
-            return await self.embedder.embed([row.text for row in rows])
-        except ProviderError as error:
-            raise Retry(f"the embedder failed: {error.detail}") from error
+    async def _embed(self, tenant_id: UUID, rows: Sequence[VectorRow]) -> npt.NDArray[np.float32]:
+        vectors = PassageVectors(self.database, self.embedder, caches=self.caches)
+        passages = [PassageText(row.text, hashlib.sha256(row.text.encode()).hexdigest()) for row in rows]
+        pauses_s = iter(_PAUSES_S)
+        while True:
+            try:
+                return await vectors.of(tenant_id, passages)
+            except ProviderError as error:
+                pause_s = next(pauses_s, None)
+                if not error.retryable or pause_s is None:
+                    raise
+                await asyncio.sleep(pause_s if error.retry_after_s is None else error.retry_after_s)
 
     async def _compare(
         self, tenant_id: UUID, table: str, embedded: Mapping[BatchKey, Batch], report: VectorsReport, *, execute: bool

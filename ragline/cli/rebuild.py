@@ -14,7 +14,7 @@ from uuid import UUID
 import typer
 
 from ragline.cli.servers import postgres_dsn, quiet_clients, reachable
-from ragline.client.errors import WrongUseError
+from ragline.client.errors import UnreachableError, WrongUseError
 from ragline.settings import load_settings
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ def _show_end(n_different: int, n_mended: int, *, execute: bool) -> None:
 def _with_stores(tenant: UUID | None, work: Callable[[Stores, list[UUID]], Awaitable[ResultT]]) -> ResultT:
     """What the work gives for the tenant, or for all. Raises: UnreachableError; WrongUseError without such a tenant."""
     from consumers.rebuild.store import tenants
+    from providers.ports import ProviderError
     from ragline.wiring.rebuild import rebuild_stores
 
     quiet_clients()
@@ -150,7 +151,10 @@ def _with_stores(tenant: UUID | None, work: Callable[[Stores, list[UUID]], Await
                 raise WrongUseError(f"there is no tenant {tenant}")
             return await work(stores, known if tenant is None else [tenant])
 
-    return asyncio.run(reachable(run(), "postgres_dsn"))
+    try:
+        return asyncio.run(reachable(run(), "postgres_dsn"))
+    except ProviderError as error:
+        raise UnreachableError(f"the embedding model: {error.detail}; what was done stays done, run it again") from None
 
 
 def _status(text: str) -> AbstractContextManager[Callable[[str], None]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from consumers.rebuild.vectors import VectorTables
 from ragline.settings import Settings
-from ragline.wiring.stores import build_blobs, build_embedder, build_vectors, start_embedder
+from ragline.wiring.stores import build_blobs, build_embedder, build_vectors, caches_vectors, start_embedder
 from storage.ports import BlobStore, VectorIndex
 from storage.postgres.unit_of_work import Database
 
@@ -28,7 +28,7 @@ class Stores:
         embedder = build_embedder(self.settings)
         try:
             await start_embedder(embedder)
-            yield VectorTables(self.database, self.vectors, embedder)
+            yield VectorTables(self.database, self.vectors, embedder, caches=caches_vectors(self.settings))
         finally:
             await embedder.close()
 

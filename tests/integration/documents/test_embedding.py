@@ -61,9 +61,12 @@ async def test_only_what_is_new_is_embedded(room: Room, provider: ProviderServer
         await learn(room, b"\n".join([b"a chorus"] * 30))
         new = ["a new first line", "a changed line", "a chorus"]
         assert provider.stats.embedded == dict.fromkeys([*LINES, *new], 1)
-        report = VectorsReport()
-        await VectorTables(room.database, room.vectors, embedder).rebuild(room.tenant_id, report, execute=False)
-        assert report == VectorsReport(n_passages=45 + 46 + 30), "vectors of the cache are those of the provider"
+        for caches in (False, True):
+            report, before = VectorsReport(), provider.stats.embedding_calls
+            tables = VectorTables(room.database, room.vectors, embedder, caches=caches)
+            await tables.rebuild(room.tenant_id, report, execute=False)
+            assert report == VectorsReport(n_passages=45 + 46 + 30), "vectors of the cache are those of the provider"
+            assert (provider.stats.embedding_calls == before) == caches
 
 
 async def test_a_tenants_cache_is_its_own(room: Room, provider: ProviderServer, embedder: Embedder) -> None:
@@ -104,7 +107,7 @@ async def test_another_model_is_asked_again_and_old_vectors_go(room: Room, provi
 async def test_a_killed_worker_pays_for_no_text_twice_that_it_kept(room: Room, provider: ProviderServer) -> None:
     provider.set(first_token_s=0.05)
     paid: dict[str, int] = {}
-    async with room.consuming():
+    async with room.consuming(), room.relaying():
         document_id = await room.upload(DATA)
         for number in range(2):
             async with worker(room, f"victim-{number}", provider.url) as process:

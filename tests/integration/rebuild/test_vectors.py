@@ -18,7 +18,6 @@ from consumers.rebuild.vectors import VectorsReport, VectorTables
 from providers.ports import ProviderError
 from ragline.dev_stack.embedded import EmbeddedServers
 from retrieval.search import Searcher
-from schemas.errors import Retry
 from schemas.events import DocumentIndexed
 from storage.ports import VectorRow
 from storage.postgres.passages import PassageVisibility
@@ -123,16 +122,16 @@ async def waiting(room: Room) -> int:
 
 
 class Other(HashEmbedder):
-    """Another model; its vectors are shorter. Fails once, where it is told to."""
+    """Another model; its vectors are shorter. Fails where it is told to: now and for good, in this order."""
 
     model = "other-12"
     dimensions = 12
-    fails_after = -1
+    fails_after = -2
 
     async def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         self.fails_after -= 1
-        if self.fails_after == -1:
-            raise ProviderError("overloaded", "not now", retryable=True)
+        if self.fails_after in (-1, 0):
+            raise ProviderError("overloaded", "not now", retryable=self.fails_after == 0, retry_after_s=0)
         vectors = (await super().embed(texts))[:, :12]
         return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
@@ -153,7 +152,7 @@ async def test_what_another_model_embedded_is_said_and_then_embedded_anew(
     await tables.rebuild(room.tenant_id, shown, execute=False)
     assert shown == VectorsReport(n_other_models=200)
     other.fails_after = 20
-    with pytest.raises(Retry):
+    with pytest.raises(ProviderError):
         await tables.rebuild(room.tenant_id, broken, execute=True)
     assert 0 < broken.n_adopted < 200
     assert await room.vectors.count(table(room)) == 200 - broken.n_adopted
