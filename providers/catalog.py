@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from providers.embeddings import OFFLINE_DIMENSIONS, OFFLINE_MODEL, WordLlamaEmbedder
+from providers.embeddings import OFFLINE_MODEL, WordLlamaEmbedder
 from providers.embeddings_litellm import LiteLLMEmbeddings
 from providers.embeddings_openai import OpenAIEmbeddings
 from providers.embeddings_remote import EmbeddingApi, RemoteEmbedder
@@ -106,8 +106,6 @@ def build_embedder(spec: EmbeddingSpec) -> Embedder:
     Raises: ValueError for a spec that cannot work.
     """
     if spec.is_offline:
-        if spec.dimensions not in (None, OFFLINE_DIMENSIONS):
-            raise ValueError(f'dimensions: "{OFFLINE_MODEL}" has {OFFLINE_DIMENSIONS} (got {spec.dimensions})')
         return WordLlamaEmbedder()
     if spec.dimensions is None:
         raise ValueError(f'dimensions: say how long the vectors of "{spec.model}" are')

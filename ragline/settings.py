@@ -16,6 +16,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+OFFLINE_EMBEDDING = "wordllama-256"
 PrefillMode = Literal["continue_final_message", "prefix"]
 
 
@@ -51,7 +52,7 @@ class EmbeddingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(
-        default="wordllama-256",
+        default=OFFLINE_EMBEDDING,
         min_length=1,
         max_length=200,
         description="`wordllama-256` (offline), or litellm's name, as in `openai/text-embedding-3-small`",
@@ -76,6 +77,14 @@ class EmbeddingSettings(BaseModel):
         " the offline model needs none",
     )
     adapter: Literal["auto", "direct", "litellm"] = "auto"
+
+    @model_validator(mode="after")
+    def _dimensions_are_told(self) -> EmbeddingSettings:
+        if self.model == OFFLINE_EMBEDDING and self.dimensions not in (None, 256):
+            raise ValueError(f'dimensions: "{self.model}" has 256 (got {self.dimensions})')
+        if self.model != OFFLINE_EMBEDDING and self.dimensions is None:
+            raise ValueError(f'dimensions: say how long the vectors of "{self.model}" are')
+        return self
 
 
 class EdgeSettings(BaseModel):

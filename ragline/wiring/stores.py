@@ -6,10 +6,9 @@ from pathlib import Path
 
 from providers import catalog
 from providers.catalog import EmbeddingSpec, ModelSpec, build_chat_models, start_chat_models
-from providers.embeddings import OFFLINE_MODEL
 from providers.ports import Embedder, Models
 from providers.tokens import TiktokenCounter
-from ragline.settings import Settings, SettingsError, embedding_key, model_key
+from ragline.settings import OFFLINE_EMBEDDING, Settings, SettingsError, embedding_key, model_key
 from storage.blobs.local import LocalBlobStore
 from storage.ports import BlobStore, VectorIndex
 from storage.vectors.lance import LanceVectorIndex
@@ -97,5 +96,5 @@ async def start_embedder(embedder: Embedder) -> None:
 
 
 def caches_vectors(settings: Settings) -> bool:
-    """Whether vectors are kept to be used again: not those that are computed here sooner than they are stored."""
-    return settings.embedding.cache_days > 0 and settings.embedding.model != OFFLINE_MODEL
+    """Whether vectors are kept to be used again: not those of the offline model, which cost next to nothing."""
+    return settings.embedding.cache_days > 0 and settings.embedding.model != OFFLINE_EMBEDDING

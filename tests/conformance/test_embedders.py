@@ -286,8 +286,11 @@ async def test_a_provider_that_takes_nothing_is_believed_in_the_end(server: Prov
 
 
 async def test_a_server_that_is_away(build: Build) -> None:
+    """A process starts without it."""
+    embedder = build(api_base="http://127.0.0.1:9/v1")
+    await start_embedder(embedder)
     with pytest.raises(ProviderError) as raised:
-        await build(api_base="http://127.0.0.1:9/v1").embed(["a"])
+        await embedder.embed(["a"])
     assert (raised.value.code, raised.value.retryable) == ("connection_lost", True)
 
 

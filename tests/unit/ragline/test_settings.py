@@ -31,6 +31,8 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("RAGLINE_MODELS", '[{"name": "a", "model": "x", "stall_timeout_s": "inf"}]',
          "setting models.0.stall_timeout_s: Input should be less than or equal to 3600"),
         ("RAGLINE_EMBEDDING__DIMENSIONS", "0", "setting embedding.dimensions: Input should be greater than or equal"),
+        ("RAGLINE_EMBEDDING__MODEL", "openai/x", "setting embedding: dimensions: say how long the vectors"),
+        ("RAGLINE_EMBEDDING__DIMENSIONS", "64", 'setting embedding: dimensions: "wordllama-256" has 256 (got 64)'),
         ("RAGLINE_EMBEDDING_MODEL", "x", "environment variable RAGLINE_EMBEDDING_MODEL: there is no such setting"),
         ("RAGLINE_EDGE_PORT", "1", "environment variable RAGLINE_EDGE_PORT: there is no such setting"),
         ("RAGLINE_EDGE__BOGUS", "1", "environment variable RAGLINE_EDGE__BOGUS: there is no such setting"),
@@ -57,8 +59,6 @@ def test_a_key_that_is_in_no_variable_names_its_model() -> None:
 @pytest.mark.parametrize(
     ("embedding", "says"),
     [
-        ({"model": "openai/x"}, 'setting embedding.dimensions: say how long the vectors of "openai/x" are'),
-        ({"dimensions": 64}, 'setting embedding.dimensions: "wordllama-256" has 256 (got 64)'),
         ({"model": "openai/x", "dimensions": 8, "api_base": "localhost:80"},
          'setting embedding.api_base must begin with http:// or https:// (got "localhost:80")'),
         ({"model": "x/y", "dimensions": 8, "adapter": "direct"},
