@@ -1,4 +1,4 @@
-"""Ports to models. Adapters: `llm_direct`, `llm_litellm`, `extractive`, `embeddings`, `tokens`."""
+"""Ports to models. Adapters: `llm_direct`, `llm_litellm`, `extractive`, `embeddings`, `embeddings_remote`, `tokens`."""
 
 from __future__ import annotations
 

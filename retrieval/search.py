@@ -112,7 +112,7 @@ class Searcher:
         except ProviderError as error:
             if error.retryable:
                 raise Retry(f"the query could not be embedded: {error}", after_s=error.retry_after_s) from error
-            raise
+            raise ProviderError(error.code, f"the query could not be embedded: {error}", retryable=False) from error
         vector: npt.NDArray[np.float32] = vectors[0]
         return vector
 

@@ -12,6 +12,7 @@ from uuid import UUID
 from consumers.documents.claims import FENCE, Claim, LeaseLost, others_wait
 from consumers.documents.passages import PassageDraft
 from consumers.documents.reading import Reading
+from consumers.documents.vectors import PassageText
 from schemas.commands import IndexBatch
 from schemas.events import DocumentFailed, DocumentParsed, ErrorInfo, PassagesEmbedded
 from schemas.ids import derived_id
@@ -135,16 +136,17 @@ class Checkpoints:
         """Whether another version could be learnt instead."""
         return await others_wait(self._database)
 
-    async def texts(self, claim: Claim, batch: int) -> list[str]:
+    async def texts(self, claim: Claim, batch: int) -> list[PassageText]:
         """The passages of a batch, in order."""
         async with self._database.transaction() as work:
             rows = await work.fetch(
-                "SELECT text FROM passages WHERE document_id = $1 AND version = $2 AND batch = $3 ORDER BY ordinal",
+                "SELECT text, content_hash FROM passages WHERE document_id = $1 AND version = $2 AND batch = $3"
+                " ORDER BY ordinal",
                 claim.document_id,
                 claim.version,
                 batch,
             )
-        return [row["text"] for row in rows]
+        return [PassageText(row["text"], row["content_hash"]) for row in rows]
 
     async def embedded(
         self, claim: Claim, batch: int, *, n_rows: int, blob_key: str, model: str, eta_s: float | None

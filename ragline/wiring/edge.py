@@ -11,7 +11,7 @@ from ragline import __version__
 from ragline.file_limit import streams_that_fit
 from ragline.settings import EdgeSettings, Settings
 from ragline.wiring.connections import OnFail, build_database, until_there
-from ragline.wiring.stores import build_blobs, build_embedder, build_models, build_vectors
+from ragline.wiring.stores import build_blobs, build_embedder, build_models, build_vectors, start_embedder
 from retrieval.search import Searcher
 from storage.log.producer import LogProducer
 from storage.postgres.passages import PassageVisibility
@@ -40,7 +40,7 @@ async def edge_running(settings: Settings, on_fail: OnFail, stop: asyncio.Task[N
         )
 
         async def start() -> None:
-            await asyncio.gather(until_there(producer.start), embedder.embed(["warm"]))
+            await asyncio.gather(until_there(producer.start), start_embedder(embedder))
             await until_there(edge.start)
 
         starting = asyncio.create_task(start())

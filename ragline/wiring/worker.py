@@ -18,6 +18,7 @@ from consumers.index.subscriber import index
 from consumers.index.upkeep import IndexUpkeep
 from consumers.index.writer import IndexWriter
 from consumers.message_search.subscriber import message_search
+from consumers.rebuild.other_models import warn_of_other_models
 from consumers.tenant_limit import TenantLimit
 from consumers.transcript.subscriber import transcript
 from providers.catalog import close_chat_models
@@ -25,7 +26,15 @@ from providers.ports import Embedder
 from providers.tokens import TiktokenCounter
 from ragline.settings import Settings
 from ragline.wiring.connections import OnFail, build_database, until_there
-from ragline.wiring.stores import build_blobs, build_embedder, build_models, build_vectors, start_models
+from ragline.wiring.stores import (
+    build_blobs,
+    build_embedder,
+    build_models,
+    build_vectors,
+    caches_vectors,
+    start_embedder,
+    start_models,
+)
 from retrieval.search import Searcher
 from storage.log.producer import LogProducer
 from storage.log.publisher import OutboxPublisher
@@ -88,6 +97,8 @@ class Worker:
         embedder = build_embedder(settings)
         for close in (blobs.close, vectors.close, embedder.close):
             stack.push_async_callback(close)
+        await start_embedder(embedder)
+        await until_there(lambda: warn_of_other_models(database, embedder.model))
         await self._start_consumers(_Clients(database, producer, publisher, slot, blobs, vectors, embedder))
 
     async def stop(self) -> None:
@@ -146,6 +157,7 @@ class Worker:
             slots=settings.worker.document_slots,
             lease_s=settings.worker.lease_s,
             max_attempts=settings.worker.max_attempts,
+            caches_vectors=caches_vectors(settings),
         )
         await until_there(lambda: jobs.start(self._on_fail))
         stack.push_async_callback(jobs.stop)
@@ -165,7 +177,7 @@ class Worker:
         await start_models(models)
         self._stack.push_async_callback(close_chat_models, models)
         tokens = TiktokenCounter()
-        await asyncio.gather(asyncio.to_thread(tokens.count, "warm"), clients.embedder.embed(["warm"]))
+        await asyncio.to_thread(tokens.count, "warm")
         searcher = Searcher(clients.vectors, clients.embedder, PassageVisibility(clients.database))
         tools = Tools(
             bootstrap=settings.kafka_bootstrap,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, LargeBinary, Text, func, text
+from sqlalchemy import BigInteger, Column, Date, DateTime, Identity, Index, LargeBinary, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
@@ -389,3 +389,15 @@ class DeadLetterActionRow(SQLModel, table=True):
     at: datetime = _created_at()
     record_id: str | None = None
     tenant_id: UUID | None = None
+
+
+class EmbeddingCacheRow(SQLModel, table=True):
+    """A vector (float32, little-endian) by the SHA-256 of its text, and the day of its last use."""
+
+    __tablename__ = "embedding_cache"
+    __table_args__ = (Index("embedding_cache_used", "used_on"),)
+    tenant_id: UUID = Field(primary_key=True)
+    model: str = Field(primary_key=True)
+    content_hash: bytes = Field(primary_key=True)
+    vector: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    used_on: date = Field(sa_column=Column(Date, nullable=False, server_default=text("CURRENT_DATE")))
