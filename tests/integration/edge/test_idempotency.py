@@ -23,7 +23,7 @@ from schemas.topics import CHAT_CHUNKS, CHAT_COMMANDS, CHAT_EVENTS, Topic
 from storage.log.producer import LogProducer
 from storage.log.tail import read_now
 from storage.postgres.unit_of_work import Database
-from tests.integration.edge.test_documents import blobs_in, upload
+from tests.integration.edge.test_documents import blobs_in
 from tests.integration.edge.test_messages import end_in_postgres, new_session, post
 from tests.integration.edge.test_streams import all_of, asked
 from tests.integration.edge.world import Person, RunningEdge, events_of, eventually, running_edge, shown
@@ -69,8 +69,10 @@ def to(path: str, **body: Any) -> Send:
     return lambda client, key: client.post(path, json=body or None, headers={"idempotency-key": key})
 
 
-def file(data: bytes) -> Send:
-    return lambda client, key: upload(client, data, headers={"idempotency-key": key})
+def file(data: bytes, path: str = "/api/v1/documents") -> Send:
+    """A POST of a form with a file."""
+    sent = {"file": ("a.pdf", data, "application/pdf")}
+    return lambda client, key: client.post(path, files=sent, headers={"idempotency-key": key})
 
 
 async def test_every_post_that_writes_takes_effect_once(
@@ -87,6 +89,9 @@ async def test_every_post_that_writes_takes_effect_once(
     regenerate = f"/api/v1/messages/{posted['completion']['message_id']}/regenerate"
     again = (await same(two, to(regenerate, model="fast"))).json()["completion"]
     document = (await same(two, file(b"%PDF 1"))).json()
+    versions = f"/api/v1/documents/{document['id']}/versions"
+    assert (await same(two, file(b"%PDF 2", versions))).json()["version"] == 2
+    assert (await same(two, to(versions, restore=1))).json()["version"] == 1
     assert [item["id"] for item in (await client.get("/api/v1/sessions")).json()["items"]] == [session_id]
     assert [item["id"] for item in (await client.get("/api/v1/documents")).json()["items"]] == [document["id"]]
     listed = (await client.get(messages)).json()["items"]
@@ -101,13 +106,14 @@ async def test_every_post_that_writes_takes_effect_once(
         "completion_requested": 3,
         "completion_cancelled": 1,
         "stream_ended": 1,
-        "document_uploaded": 1,
+        "document_uploaded": 2,
+        "restore_requested": 1,
     }
 
-    async def one_blob() -> bool:
-        return len(blobs_in(tmp_path / "blobs")) == 1
+    async def two_blobs() -> bool:
+        return len(blobs_in(tmp_path / "blobs")) == 2
 
-    await eventually(one_blob)
+    await eventually(two_blobs)
     described = (await client.get("/openapi.json")).json()["paths"]
     writes = {path for path, methods in described.items() if "post" in methods} - READS - ELSEWHERE.keys()
     assert writes == {
@@ -117,6 +123,7 @@ async def test_every_post_that_writes_takes_effect_once(
         "/api/v1/messages/{message_id}/regenerate",
         "/api/v1/completions/{completion_id}/cancel",
         "/api/v1/documents",
+        "/api/v1/documents/{document_id}/versions",
     }, "a POST that writes is repeated by clients: show above that it takes effect once"
 
 
