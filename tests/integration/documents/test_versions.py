@@ -280,6 +280,29 @@ async def test_vectors_that_vanished_from_the_blob_store_are_embedded_again(room
         assert await versions_found(room) == {1: 35}
 
 
+async def test_a_restore_under_another_embedding_model_embeds_again_and_leaves_nothing_behind(room: Room) -> None:
+    class Other(HashEmbedder):
+        @property
+        def model(self) -> str:
+            return "other-16"
+
+    async with room.consuming():
+        async with room.learning(HashEmbedder()):
+            document_id = await room.upload(lines("first"))
+            await indexed(room, document_id, 1)
+            await replace(room, document_id, lines("second"))
+            await indexed(room, document_id, 2)
+        await remove_superseded(room.database, room.vectors)
+        async with room.learning(Other()):
+            await restore(room, document_id, 1)
+            assert (await indexed(room, document_id, 1, times=2)).is_active
+            await remove_superseded(room.database, room.vectors)
+            assert (await vectors_of(room), await vectors_of(room, model="other-16")) == ({}, {"1": 35})
+            assert isinstance(await room.delete(document_id), DocumentDeleted)
+            await purged(room, document_id)
+    assert await vectors_of(room, model="other-16") == {}
+
+
 async def test_a_worker_killed_while_it_learns_a_version_changes_nothing_but_time(room: Room) -> None:
     async with room.consuming(), asking(room) as answers:
         async with room.learning(HashEmbedder()):
@@ -333,7 +356,7 @@ async def test_whoever_searches_while_versions_switch_sees_one_of_them_whole(roo
         document_id = await room.upload(lines("1"))
         await indexed(room, document_id, 1)
         async with asking(room) as first, asking(room) as second, asking(room) as third:
-            for number in range(2, 6):
+            for number in range(2, 5):
                 await replace(room, document_id, lines(str(number)))
                 await indexed(room, document_id, number)
                 for answers in (first, second, third):
@@ -342,7 +365,7 @@ async def test_whoever_searches_while_versions_switch_sees_one_of_them_whole(roo
             for answers in (first, second, third):
                 await until_seen(answers, {2: 35})
     for answers in (first, second, third):
-        assert changes(answers) == [{n: 35} for n in (1, 2, 3, 4, 5, 2)], "never both, never none, each whole"
+        assert changes(answers) == [{n: 35} for n in (1, 2, 3, 4, 2)], "never both, never none, each whole"
 
 
 class Slow(LanceVectorIndex):
