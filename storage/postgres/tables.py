@@ -251,9 +251,7 @@ class UnpublishedRow(SQLModel, table=True):
 
 
 class DocumentRow(SQLModel, table=True):
-    """A document of a tenant. Search sees `active_version` only; `latest_version` is the highest number given.
-
-    `latest_request` counts uploads and restores: the version with this `request` is the one last asked for.
+    """A document of a tenant. Search sees `active_version` only; the version of the `latest_request` may be in work.
 
     A deleted one is purged once its blobs and vectors are gone too.
     """
@@ -288,8 +286,7 @@ class DocumentRow(SQLModel, table=True):
 class DocumentVersionRow(SQLModel, table=True):
     """The bytes of a document at one time, and how far they are learnt; also the leased job that learns them.
 
-    Of a document's versions the one with the highest `request` that is indexed is active. An indexed one that is not
-    has `superseded_at` until its vectors are removed; its passages and its batches in the blob store stay.
+    Of those indexed the highest `request` is active; any other has `superseded_at` until its vectors are removed.
     """
 
     __tablename__ = "document_versions"
