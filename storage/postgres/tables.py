@@ -6,40 +6,13 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, Date, DateTime, Identity, Index, LargeBinary, Text, func, text
+from sqlalchemy import BigInteger, Column, Date, Identity, Index, LargeBinary, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
-from sqlalchemy.dialects.postgresql.base import ischema_names
-from sqlalchemy.types import UserDefinedType
 from sqlmodel import Field, SQLModel
 
+from storage.postgres.columns import Xid8, default_of, inserted_at, timestamp
+
 OPEN_STATUSES = ("pending", "in_progress", "cancelling")
-
-
-class Xid8(UserDefinedType[int]):
-    """PostgreSQL's 64-bit transaction id: the commit order of the outbox."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: Any) -> str:
-        """The column's type in DDL."""
-        return "xid8"
-
-
-ischema_names["xid8"] = Xid8
-
-
-def _at(**kwargs: Any) -> Any:
-    return Column(DateTime(timezone=True), **kwargs)
-
-
-def _default(value: str | int) -> Any:
-    """A default that holds for raw inserts too."""
-    shown = str(value).lower() if isinstance(value, bool) else str(value)
-    return Field(default=value, sa_column_kwargs={"server_default": shown})
-
-
-def _created_at() -> Any:
-    return Field(default=None, sa_column=_at(nullable=False, server_default=func.now()))
 
 
 class TenantRow(SQLModel, table=True):
@@ -48,7 +21,7 @@ class TenantRow(SQLModel, table=True):
     __tablename__ = "tenants"
     id: UUID = Field(primary_key=True)
     name: str = Field(unique=True)
-    created_at: datetime = _created_at()
+    created_at: datetime = inserted_at()
 
 
 class UserRow(SQLModel, table=True):
@@ -59,9 +32,9 @@ class UserRow(SQLModel, table=True):
     tenant_id: UUID = Field(foreign_key="tenants.id", index=True)
     email: str = Field(unique=True)
     full_name: str | None = None
-    role: str = _default("user")
+    role: str = default_of("user")
     password_hash: str | None = None
-    created_at: datetime = _created_at()
+    created_at: datetime = inserted_at()
 
 
 class ApiKeyRow(SQLModel, table=True):
@@ -72,11 +45,11 @@ class ApiKeyRow(SQLModel, table=True):
     tenant_id: UUID = Field(foreign_key="tenants.id", index=True)
     user_id: UUID = Field(foreign_key="users.id")
     hash: str = Field(unique=True)
-    name: str = _default("")
+    name: str = default_of("")
     scopes: list[str] = Field(default_factory=list, sa_column=Column(ARRAY(Text), nullable=False, server_default="{}"))
-    expires_at: datetime | None = Field(default=None, sa_column=_at())
-    revoked_at: datetime | None = Field(default=None, sa_column=_at())
-    created_at: datetime = _created_at()
+    expires_at: datetime | None = Field(default=None, sa_column=timestamp())
+    revoked_at: datetime | None = Field(default=None, sa_column=timestamp())
+    created_at: datetime = inserted_at()
 
 
 class SessionRow(SQLModel, table=True):
@@ -93,12 +66,12 @@ class SessionRow(SQLModel, table=True):
     user_id: UUID
     name: str | None = None
     profile_id: UUID | None = None
-    is_favorite: bool = _default(False)
+    is_favorite: bool = default_of(False)
     version: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
     active_leaf_id: UUID | None = None
-    created_at: datetime = _created_at()
-    updated_at: datetime = _created_at()
-    deleted_at: datetime | None = Field(default=None, sa_column=_at())
+    created_at: datetime = inserted_at()
+    updated_at: datetime = inserted_at()
+    deleted_at: datetime | None = Field(default=None, sa_column=timestamp())
 
 
 class MessageRow(SQLModel, table=True):
@@ -113,7 +86,7 @@ class MessageRow(SQLModel, table=True):
     parent_id: UUID | None = None
     sender: str
     status: str
-    content: str = _default("")
+    content: str = default_of("")
     partial_content: str | None = None
     error_code: str | None = None
     error_message: str | None = None
@@ -123,8 +96,8 @@ class MessageRow(SQLModel, table=True):
     completion_id: UUID | None = None
     model: str | None = None
     usage: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB))
-    created_at: datetime = _created_at()
-    updated_at: datetime = _created_at()
+    created_at: datetime = inserted_at()
+    updated_at: datetime = inserted_at()
 
 
 class MessageWordsRow(SQLModel, table=True):
@@ -137,7 +110,7 @@ class MessageWordsRow(SQLModel, table=True):
     message_id: UUID = Field(primary_key=True)
     tenant_id: UUID
     words: str = Field(sa_column=Column(TSVECTOR, nullable=False))
-    updated_at: datetime = Field(sa_column=_at(nullable=False))
+    updated_at: datetime = Field(sa_column=timestamp(nullable=False))
 
 
 class CompletionRow(SQLModel, table=True):
@@ -170,7 +143,7 @@ class CompletionRow(SQLModel, table=True):
     session_id: UUID
     message_id: UUID
     parent_id: UUID
-    status: str = _default("pending")
+    status: str = default_of("pending")
     queue_no: int = Field(sa_column=Column(BigInteger, nullable=False))
     generation: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     traceparent: str | None = None
@@ -179,29 +152,29 @@ class CompletionRow(SQLModel, table=True):
     cancelled_by: UUID | None = None
     context: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB))
     model: str | None = None
-    attempt: int = _default(0)
-    barren_attempts: int = _default(0)
+    attempt: int = default_of(0)
+    barren_attempts: int = default_of(0)
     lease_owner: str | None = None
-    lease_until: datetime | None = Field(default=None, sa_column=_at())
-    not_before: datetime | None = Field(default=None, sa_column=_at())
-    checkpoint_attempt: int = _default(0)
-    checkpoint_epoch: int = _default(0)
-    checkpoint_end: int = _default(0)
-    checkpoint_seq: int = _default(0)
+    lease_until: datetime | None = Field(default=None, sa_column=timestamp())
+    not_before: datetime | None = Field(default=None, sa_column=timestamp())
+    checkpoint_attempt: int = default_of(0)
+    checkpoint_epoch: int = default_of(0)
+    checkpoint_end: int = default_of(0)
+    checkpoint_seq: int = default_of(0)
     chunk_ends: list[int] = Field(default_factory=list, sa_column=Column(JSONB, nullable=False, server_default="[]"))
-    checkpoint_text: str = _default("")
+    checkpoint_text: str = default_of("")
     checkpoint_finished: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB))
     checkpoint_offset: int | None = Field(default=None, sa_column=Column(BigInteger))
-    attempt_start: int = _default(0)
-    input_tokens: int = _default(0)
-    output_tokens: int = _default(0)
+    attempt_start: int = default_of(0)
+    input_tokens: int = default_of(0)
+    output_tokens: int = default_of(0)
     cost_usd: float | None = None
-    usage_estimated: bool = _default(False)
+    usage_estimated: bool = default_of(False)
     finish_reason: str | None = None
     error_code: str | None = None
     error_message: str | None = None
-    created_at: datetime = _created_at()
-    finished_at: datetime | None = Field(default=None, sa_column=_at())
+    created_at: datetime = inserted_at()
+    finished_at: datetime | None = Field(default=None, sa_column=timestamp())
 
 
 class InboxRow(SQLModel, table=True):
@@ -215,8 +188,8 @@ class InboxRow(SQLModel, table=True):
     consumer: str = Field(primary_key=True)
     key: UUID = Field(primary_key=True)
     command_id: UUID
-    at: datetime = _created_at()
-    refused_time: datetime | None = Field(default=None, sa_column=_at())
+    at: datetime = inserted_at()
+    refused_time: datetime | None = Field(default=None, sa_column=timestamp())
 
 
 class OutboxRow(SQLModel, table=True):
@@ -238,8 +211,8 @@ class OutboxRow(SQLModel, table=True):
     type: str
     headers: dict[str, str] = Field(sa_column=Column(JSONB, nullable=False))
     value: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    created_at: datetime = _created_at()
-    issued_again_at: datetime | None = Field(default=None, sa_column=_at())
+    created_at: datetime = inserted_at()
+    issued_again_at: datetime | None = Field(default=None, sa_column=timestamp())
 
 
 class UnpublishedRow(SQLModel, table=True):
@@ -247,7 +220,7 @@ class UnpublishedRow(SQLModel, table=True):
 
     __tablename__ = "outbox_unpublished"
     id: UUID = Field(primary_key=True)
-    created_at: datetime = _created_at()
+    created_at: datetime = inserted_at()
 
 
 class DocumentRow(SQLModel, table=True):
@@ -269,18 +242,18 @@ class DocumentRow(SQLModel, table=True):
     tenant_id: UUID
     user_id: UUID
     name: str
-    type: str = _default("document")
+    type: str = default_of("document")
     tags: list[str] = Field(default_factory=list, sa_column=Column(ARRAY(Text), nullable=False, server_default="{}"))
     attributes: dict[str, Any] = Field(
         default_factory=dict, sa_column=Column(JSONB, nullable=False, server_default="{}")
     )
     active_version: int | None = None
-    latest_version: int = _default(1)
-    latest_request: int = _default(1)
-    created_at: datetime = _created_at()
-    updated_at: datetime = _created_at()
-    deleted_at: datetime | None = Field(default=None, sa_column=_at())
-    purged_at: datetime | None = Field(default=None, sa_column=_at())
+    latest_version: int = default_of(1)
+    latest_request: int = default_of(1)
+    created_at: datetime = inserted_at()
+    updated_at: datetime = inserted_at()
+    deleted_at: datetime | None = Field(default=None, sa_column=timestamp())
+    purged_at: datetime | None = Field(default=None, sa_column=timestamp())
 
 
 class DocumentVersionRow(SQLModel, table=True):
@@ -310,8 +283,8 @@ class DocumentVersionRow(SQLModel, table=True):
     version: int = Field(primary_key=True)
     tenant_id: UUID
     user_id: UUID
-    request: int = _default(1)
-    status: str = _default("queued")
+    request: int = default_of(1)
+    status: str = default_of("queued")
     error_code: str | None = None
     error_message: str | None = None
     requested_by: UUID
@@ -322,20 +295,20 @@ class DocumentVersionRow(SQLModel, table=True):
     size_bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
     media_type: str | None = None
     embedding_model: str | None = None
-    n_pages: int = _default(0)
-    n_passages: int = _default(0)
-    n_tokens: int = _default(0)
-    n_batches: int = _default(0)
-    n_embedded: int = _default(0)
-    attempt: int = _default(0)
-    barren_attempts: int = _default(0)
+    n_pages: int = default_of(0)
+    n_passages: int = default_of(0)
+    n_tokens: int = default_of(0)
+    n_batches: int = default_of(0)
+    n_embedded: int = default_of(0)
+    attempt: int = default_of(0)
+    barren_attempts: int = default_of(0)
     lease_owner: str | None = None
-    lease_until: datetime | None = Field(default=None, sa_column=_at())
-    not_before: datetime | None = Field(default=None, sa_column=_at())
-    started_at: datetime | None = Field(default=None, sa_column=_at())
-    superseded_at: datetime | None = Field(default=None, sa_column=_at())
-    created_at: datetime = _created_at()
-    updated_at: datetime = _created_at()
+    lease_until: datetime | None = Field(default=None, sa_column=timestamp())
+    not_before: datetime | None = Field(default=None, sa_column=timestamp())
+    started_at: datetime | None = Field(default=None, sa_column=timestamp())
+    superseded_at: datetime | None = Field(default=None, sa_column=timestamp())
+    created_at: datetime = inserted_at()
+    updated_at: datetime = inserted_at()
 
 
 class PassageRow(SQLModel, table=True):
@@ -370,8 +343,8 @@ class DocumentBatchRow(SQLModel, table=True):
     tenant_id: UUID
     n_rows: int
     blob_key: str | None = None
-    embedded_at: datetime | None = Field(default=None, sa_column=_at())
-    indexed_at: datetime | None = Field(default=None, sa_column=_at())
+    embedded_at: datetime | None = Field(default=None, sa_column=timestamp())
+    indexed_at: datetime | None = Field(default=None, sa_column=timestamp())
 
 
 class DeadLetterActionRow(SQLModel, table=True):
@@ -383,7 +356,7 @@ class DeadLetterActionRow(SQLModel, table=True):
     offset: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     action: str = Field(primary_key=True)
     by: str
-    at: datetime = _created_at()
+    at: datetime = inserted_at()
     record_id: str | None = None
     tenant_id: UUID | None = None
 

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-import storage.postgres.tables
+import storage.postgres.columns
 
 revision = "0001"
 down_revision = None
@@ -150,7 +150,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("seq", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column(
-            "xact_id", storage.postgres.tables.Xid8(), server_default=sa.text("pg_current_xact_id()"), nullable=False
+            "xact_id", storage.postgres.columns.Xid8(), server_default=sa.text("pg_current_xact_id()"), nullable=False
         ),
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
         sa.Column("causation_id", sa.Uuid(), nullable=True),
