@@ -10,6 +10,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ragline.dev_stack.embedded import EmbeddedServers
 from storage.log.producer import LogProducer
@@ -21,6 +22,10 @@ from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, start_s3_server
 from tests.stack import dev_stack
 
 __all__ = ["dev_stack"]
+
+# A busy machine is no reason to fail: what must be fast says so itself.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 
 @pytest.fixture(scope="session")
