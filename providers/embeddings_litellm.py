@@ -46,7 +46,7 @@ class LiteLLMEmbeddings:
         answer = await asked(lambda: litellm.aembedding(**parameters), self._timeout_s)
         try:
             return [item["embedding"] for item in sorted(answer.data, key=lambda item: int(item["index"]))]
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ProviderError("protocol", f"{self._model}: unreadable answer: {error!r}", retryable=True) from None
 
     async def close(self) -> None:

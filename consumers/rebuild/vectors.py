@@ -46,12 +46,19 @@ SELECT v.embedding_model AS model, sum(b.n_rows) AS n_rows {_INDEXED}
   AND v.embedding_model <> $2 AND v.status = 'indexed' GROUP BY 1
 """
 _ADOPT = """
-UPDATE document_versions v SET embedding_model = $3, updated_at = now()
-FROM unnest($1::uuid[], $2::int[]) AS t(document_id, version)
-WHERE (v.document_id, v.version) = (t.document_id, t.version)
-  AND v.embedding_model <> $3 AND v.embedding_model = ANY($4::text[]) AND v.status = 'indexed'
-RETURNING v.document_id, v.version, v.n_passages
+WITH adopted AS (
+  UPDATE document_versions v SET embedding_model = $3, updated_at = now()
+  FROM unnest($1::uuid[], $2::int[]) AS t(document_id, version)
+  WHERE (v.document_id, v.version) = (t.document_id, t.version)
+    AND v.embedding_model <> $3 AND v.embedding_model = ANY($4::text[]) AND v.status = 'indexed'
+  RETURNING v.document_id, v.version, v.n_passages
+), forgotten AS (
+  UPDATE document_batches b SET blob_key = NULL FROM adopted a
+  WHERE (b.document_id, b.version) = (a.document_id, a.version)
+)
+SELECT * FROM adopted
 """
+"""A restore of the version must not find the other model's vectors in the blob store."""
 
 
 @dataclass(slots=True)

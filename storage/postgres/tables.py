@@ -224,8 +224,9 @@ class UnpublishedRow(SQLModel, table=True):
 
 
 class DocumentRow(SQLModel, table=True):
-    """A document of a tenant. Search sees `active_version` only; the version of the `latest_request` may be in work.
+    """A document of a tenant. Search sees `active_version` only; `latest_version` is the highest number given.
 
+    `latest_request` counts uploads and restores: the version with this `request` is the one last asked for.
     A deleted one is purged once its blobs and vectors are gone too.
     """
 
@@ -233,9 +234,7 @@ class DocumentRow(SQLModel, table=True):
     __table_args__ = (
         Index("documents_by_tenant", "tenant_id", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
         Index(
-            "documents_to_purge",
-            "deleted_at",
-            postgresql_where=text("deleted_at IS NOT NULL AND purged_at IS NULL"),
+            "documents_to_purge", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL AND purged_at IS NULL")
         ),
     )
     id: UUID = Field(primary_key=True)

@@ -206,7 +206,7 @@ class ProviderServer:
                 return refusal
             stats.embedded.update(texts)
             stats.largest_request = max(stats.largest_request, len(texts))
-            await asyncio.sleep(how.first_token_s)
+            await asyncio.sleep(3600 if how.hang else how.first_token_s)
         finally:
             stats.active -= 1
         width = int(body.get("dimensions", how.width))

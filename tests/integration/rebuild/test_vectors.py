@@ -161,6 +161,8 @@ async def test_what_another_model_embedded_is_said_and_then_embedded_anew(
     assert (await room.vectors.count(table(room)), await room.vectors.count(now)) == (0, 200)
     await tables.rebuild(room.tenant_id, clean, execute=False)
     assert clean == VectorsReport(n_passages=200)
+    left = await room.row("SELECT count(*) AS n FROM document_batches WHERE blob_key IS NOT NULL")
+    assert left["n"] == 0, "a restore would take the vectors of the other model from there"
     caplog.clear()
     await warn_of_other_models(room.database, other.model)
     assert caplog.text == ""
