@@ -88,7 +88,7 @@ class LiteLLMChatModel:
 
         Raises: ValueError if litellm does not know whose model it is.
         """
-        litellm = await asyncio.to_thread(_litellm)
+        litellm = await asyncio.to_thread(import_litellm)
         try:
             litellm.get_llm_provider(model=self._model, api_base=self._credentials.get("api_base"))
         except litellm.exceptions.BadRequestError:
@@ -100,7 +100,7 @@ class LiteLLMChatModel:
     async def close(self) -> None:
         """Gives up litellm's connections (they are shared by all its models)."""
         if self._used:
-            await (await asyncio.to_thread(_litellm)).close_litellm_async_clients()
+            await (await asyncio.to_thread(import_litellm)).close_litellm_async_clients()
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta | Finished, None]:
         """See `ChatModel.stream`."""
@@ -125,7 +125,7 @@ class LiteLLMChatModel:
             await chunks.aclose()
 
     async def _open(self, request: ChatRequest, plan: Continuation, timeout_s: float) -> Any:
-        litellm = await asyncio.to_thread(_litellm)
+        litellm = await asyncio.to_thread(import_litellm)
         self._used = True
         options = wire_options(plan.sent, self._prefill)
         parameters: dict[str, Any] = {
@@ -142,10 +142,11 @@ class LiteLLMChatModel:
             **({"extra_body": options} if options else {}),
             **({"temperature": request.temperature} if request.temperature is not None else {}),
         }
-        return await _asked(lambda: litellm.acompletion(**parameters), timeout_s)
+        return await asked(lambda: litellm.acompletion(**parameters), timeout_s)
 
 
-def _litellm() -> Any:
+def import_litellm() -> Any:
+    """The library; the first time takes seconds, so call it in a thread."""
     # litellm downloads its price table while it is imported unless this stands in the environment;
     # it reads it nowhere else, so this is the one place that writes the environment.
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -161,10 +162,11 @@ async def _next(chunks: Any, timeout_s: float) -> Any:
     async def pull() -> Any:
         return await anext(chunks, None)
 
-    return await _asked(pull, timeout_s)
+    return await asked(pull, timeout_s)
 
 
-async def _asked(call: Callable[[], Any], timeout_s: float) -> Any:
+async def asked(call: Callable[[], Any], timeout_s: float) -> Any:
+    """What `call` returns. Raises: ProviderError for whatever litellm raises, and for silence."""
     try:
         async with asyncio.timeout(timeout_s):
             return await call()

@@ -132,8 +132,20 @@ class Settings(BaseSettings):
     s3_endpoint: str | None = None
     s3_region: str = "us-east-1"
     models: tuple[ModelSettings, ...] = ()
-    auxiliary_model: str | None = None
+    auxiliary_model: str | None = Field(
+        default=None,
+        description="name of a model that rewrites follow-up questions for the search; default: a rule does",
+    )
     embedding_model: str = "wordllama-256"
+    rerank_model: str | None = Field(
+        default=None,
+        description="litellm's name (`cohere/rerank-v3.5`), or what the server at `rerank_api_base` calls it;"
+        " default: reranking by features, without a model",
+    )
+    rerank_api_base: str | None = Field(
+        default=None, description="a server with `POST /rerank` as Cohere and Jina have"
+    )
+    rerank_api_key: SecretStr | None = Field(default=None, description="the key, or `env:NAME`")
     edge: EdgeSettings = EdgeSettings()
     worker: WorkerSettings = WorkerSettings()
     limits: LimitSettings = LimitSettings()
@@ -147,6 +159,8 @@ class Settings(BaseSettings):
             raise ValueError("models: every name may stand once")
         if self.auxiliary_model is not None and self.auxiliary_model not in names:
             raise ValueError(f"auxiliary_model: no model is named so; known: {', '.join(names) or 'none'}")
+        if self.rerank_model is None and (self.rerank_api_base is not None or self.rerank_api_key is not None):
+            raise ValueError("rerank_model: none is set, so nobody is asked at rerank_api_base")
         for number, model in enumerate(self.models):
             others = [name for name in names if name != model.name]
             if len(set(model.fallbacks)) < len(model.fallbacks) or not set(model.fallbacks) <= set(others):

@@ -15,12 +15,13 @@ from retrieval.context import (
     TOKENS_PER_PROMPT,
     Assembled,
     ContextPlan,
-    HistoryTurn,
+    Parts,
     assemble,
 )
 from schemas.commands import Generation
 from schemas.errors import Reject
 from storage.ports import PassageView
+from storage.postgres.conversations import StoredTurn
 from tests.unit.retrieval.passages import passage
 
 
@@ -57,17 +58,16 @@ OFFERED = [
 
 def build(
     question: str = "When?",
-    history: Sequence[HistoryTurn] = (),
+    history: Sequence[StoredTurn] = (),
     offered: Sequence[PassageView] = OFFERED,
     *,
     model: Window | None = None,
     plan: ContextPlan | None = None,
     generation: Generation | None = None,
+    own: Sequence[PassageView] = (),
 ) -> Assembled:
     return assemble(
-        question,
-        history,
-        offered,
+        Parts(question, history, offered, own),
         model=model or Window(),
         tokens=Words(),
         plan=plan,
@@ -75,8 +75,8 @@ def build(
     )
 
 
-def turn(content: str, sender: str = "user", status: str = "complete") -> HistoryTurn:
-    return HistoryTurn(sender, content, status)
+def turn(content: str, sender: str = "user", status: str = "complete") -> StoredTurn:
+    return StoredTurn(sender, content, status)
 
 
 def test_the_prompt_as_a_whole() -> None:
@@ -183,14 +183,14 @@ texts = st.integers(0, 120).map(lambda n: "word " * n)
 @given(
     question=st.integers(1, 300).map(lambda n: "why " * n),
     history=st.lists(
-        st.builds(HistoryTurn, st.sampled_from(["user", "ai"]), texts, st.sampled_from(["complete", "failed"]))
+        st.builds(StoredTurn, st.sampled_from(["user", "ai"]), texts, st.sampled_from(["complete", "failed"]))
     ),
     sizes=st.lists(st.integers(1, 300), max_size=12),
     window=st.integers(300, 3_000),
     max_tokens=st.none() | st.integers(1, 1_000),
 )
 def test_prompt_and_answer_fit_the_window(
-    question: str, history: list[HistoryTurn], sizes: list[int], window: int, max_tokens: int | None
+    question: str, history: list[StoredTurn], sizes: list[int], window: int, max_tokens: int | None
 ) -> None:
     offered = [passage("fact " * size, number=i) for i, size in enumerate(sizes)]
     model, generation = Window(context_tokens=window), Generation(max_tokens=max_tokens)

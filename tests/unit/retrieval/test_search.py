@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pytest
 
 from providers.ports import ProviderError
-from retrieval.search import PassageView, Searcher
+from retrieval.search import EVERY, PassageView, Searcher
 from schemas.errors import Retry
-from storage.ports import VectorHit, VectorRow
+from storage.ports import DocumentFilter, VectorHit, VectorRow
 from storage.vectors.names import table_name
 from tests.fakes.embedder import WordHashEmbedder
 from tests.fakes.vector_index import MemoryVectorIndex
@@ -26,11 +26,21 @@ class Shown:
     def __init__(self, passages: Sequence[PassageView]) -> None:
         self.passages = {view.id: view for view in passages}
         self.asked: list[int] = []
+        self.most = 10_000
 
-    async def visible(self, tenant_id: UUID, passage_ids: Sequence[UUID]) -> dict[UUID, PassageView]:
+    async def visible(
+        self, tenant_id: UUID, passage_ids: Sequence[UUID], documents: DocumentFilter = EVERY
+    ) -> dict[UUID, PassageView]:
         self.asked.append(len(passage_ids))
         assert len(set(passage_ids)) == len(passage_ids)
-        return {i: self.passages[i] for i in passage_ids if i in self.passages} if tenant_id == TENANT else {}
+        shown = {i: self.passages[i] for i in passage_ids if i in self.passages} if tenant_id == TENANT else {}
+        return {
+            i: view for i, view in shown.items() if documents.types is None or view.document_type in documents.types
+        }
+
+    async def matching(self, tenant_id: UUID, documents: DocumentFilter, *, at_most: int) -> list[UUID] | None:
+        found = {view.document_id for view in self.passages.values() if view.document_type in (documents.types or ())}
+        return sorted(found) if len(found) <= min(at_most, self.most) else None
 
 
 class CountingIndex(MemoryVectorIndex):
@@ -84,9 +94,9 @@ async def test_text_finds_only_what_shares_a_word() -> None:
 
 async def test_only_the_asked_documents() -> None:
     search, _, _ = await searcher(PASSAGES)
-    found = await search.search(TENANT, "loop counter", document_ids=[UUID(int=2)])
+    found = await search.search(TENANT, "loop counter", documents=DocumentFilter((UUID(int=2),)))
     assert [item.passage for item in found] == [PASSAGES[2]]
-    assert await search.search(TENANT, "loop counter", document_ids=[]) == []
+    assert await search.search(TENANT, "loop counter", documents=DocumentFilter(())) == []
 
 
 @pytest.mark.parametrize("query", ["", "  \n\t", "\u3000"])
