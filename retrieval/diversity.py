@@ -47,7 +47,7 @@ def distinct(texts: Iterable[str], *, limit: int) -> tuple[list[int], dict[int, 
 def _words(text: str) -> tuple[str, ...]:
     folded = text.casefold()
     words = folded.split()
-    return tuple(folded if len(folded) > _LONGEST_WORDS * len(words) else words)
+    return tuple(folded if len(folded) > _LONGEST_WORDS * len(words) > 0 else words)
 
 
 def _shingles(words: Sequence[str]) -> set[int]:
