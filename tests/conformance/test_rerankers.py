@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,7 @@ async def test_odd_texts_are_taken(reranker: Reranker) -> None:
     [({"error_status": 429}, "rate_limited"), ({"error_status": 401}, "auth"), ({"end_after": 1}, "protocol")],
 )
 async def test_faults_say_what_they_are(
-    remote: Reranker, server: ProviderServer, fault: dict[str, int], code: str
+    remote: Reranker, server: ProviderServer, fault: dict[str, Any], code: str
 ) -> None:
     server.set(**fault)
     with pytest.raises(ProviderError) as raised:

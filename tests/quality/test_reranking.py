@@ -47,7 +47,8 @@ class AllShown:
 
 def read(samples: Samples) -> list[PassageView]:
     """The passages of all samples; a document's name is its file's."""
-    counter, views = TiktokenCounter(), []
+    counter = TiktokenCounter()
+    views: list[PassageView] = []
     for n, name in enumerate(SAMPLES):
         document = parse(samples.path(name), name=name, media_type=None, limits=ParseLimits())
         for draft in split_into_passages(document, counter):

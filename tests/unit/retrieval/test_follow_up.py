@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,7 +91,7 @@ def test_any_question_stays_first_and_the_query_is_bounded(question: str, earlie
         ({"hang": True}, StandaloneQuery(f"Why?\n{FIRST}", "rule", "no answer in 0.3 s")),
     ],
 )
-async def test_the_auxiliary_model_or_the_rule(how: dict[str, object], expected: StandaloneQuery) -> None:
+async def test_the_auxiliary_model_or_the_rule(how: dict[str, Any], expected: StandaloneQuery) -> None:
     async with ProviderServer() as server:
         server.set(**how)
         spec = ModelSpec(name="aux", model="openai/aux", api_base=server.url, api_key="k")
