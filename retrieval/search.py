@@ -36,6 +36,8 @@ PREFILTERED = 1_000
 _WIDEN = 5
 _LOOKS, _FILTERED_LOOKS = 2, 4
 """How often the index is asked, each time for five times as many, until enough of what it finds may be shown."""
+_AT_ONCE = 20
+"""So few passages are compared in a millisecond; on a busy machine a thread has to be waited for longer."""
 EVERY = DocumentFilter()
 
 
@@ -179,7 +181,10 @@ class Searcher:
             shown = [(passage_id, score) for passage_id, score in fused if passage_id in seen]
             with steps.step("distinct"):
                 texts = [seen[passage_id].text for passage_id, _ in shown]
-                kept, copies = await asyncio.to_thread(distinct, texts, limit=size)
+                if size <= _AT_ONCE:
+                    kept, copies = distinct(texts, limit=size)
+                else:
+                    kept, copies = await asyncio.to_thread(distinct, texts, limit=size)
             if len(kept) >= limit or not has_more:
                 break
             n *= _WIDEN
