@@ -257,6 +257,7 @@ def check_model_keys(settings: Settings) -> None:
     """Every model's key is there. Raises: SettingsError that names the model."""
     for n in range(len(settings.models)):
         model_key(settings, n)
+    resolve_secret(settings.rerank_api_key, "rerank_api_key")
 
 
 def model_key(settings: Settings, n: int) -> str | None:
