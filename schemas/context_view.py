@@ -30,8 +30,8 @@ class ConsideredPassage(Passage):
     `marker` is its number in the prompt. `ranks` are its places in the legs of the search that found it, `fused_score`
     their reciprocal rank fusion, `rerank_score` the reranker's; `relevance` is the deciding score from 0 to 1, with the
     bonus of curated documents. `left_out` says why it is not in the prompt: it says the same as another
-    (`copy_of`), others were better (`below_cut`), it did not fit into the window (`no_room`), or it stands among the
-    instructions anyway (`is_instruction`).
+    (`copy`, of `copy_of`), others were better (`below_cut`), it did not fit into the window (`no_room`), or it stands
+    among the instructions anyway (`is_instruction`).
     """
 
     document_name: str

@@ -84,17 +84,17 @@ class SessionContextRoutes:
             prepared = await within(preview.timeout_s, work)
         except (Retry, ProviderError, TimeoutError) as error:
             raise Unavailable("search_unavailable", "search does not answer; repeat the request soon") from error
-        return json_response(_view(prepared, preview))
+        return json_response(view_of(prepared, preview.model, preview.tokens))
 
 
-def _view(prepared: Preparation, preview: Preview) -> ContextView:
+def view_of(prepared: Preparation, model: ChatModel, tokens: TokenCounter) -> ContextView:
+    """A preparation as it is shown."""
     assembled, found, budget = prepared.assembled, prepared.found, prepared.assembled.budget
     assert budget is not None  # noqa: S101 - for the type checker: a new context is weighed
-    count = preview.tokens.count
     return ContextView(
-        model=preview.model.name,
+        model=model.name,
         messages=[
-            PromptMessage(role=message.role, content=message.content, n_tokens=count(message.content))
+            PromptMessage(role=message.role, content=message.content, n_tokens=tokens.count(message.content))
             for message in assembled.request.messages
         ],
         query=SearchedQuery(text=prepared.query.text, by=prepared.query.by, failure=prepared.query.failure),
@@ -133,7 +133,15 @@ def _passages(prepared: Preparation, budget: Budget) -> Iterator[ConsideredPassa
     markers = {ref.id: n for n, ref in enumerate(prepared.assembled.plan.passages, start=1)}
     offered = prepared.offered
     for passage, n_tokens in zip(offered, budget.passages, strict=True):
-        yield _considered(passage, weighed.get(passage.id), marker=markers.get(passage.id), n_tokens=n_tokens)
+        marker = markers.get(passage.id)
+        yield _considered(passage, weighed.get(passage.id)).model_copy(
+            update={
+                "marker": marker,
+                "n_tokens": n_tokens,
+                "is_opening": passage in prepared.opening,
+                "left_out": "no_room" if marker is None else None,
+            }
+        )
     for one in prepared.weighed:
         if not one.is_offered and one.item.passage not in offered:
             yield _considered(one.item.passage, one).model_copy(update={"left_out": "below_cut"})
@@ -144,19 +152,11 @@ def _passages(prepared: Preparation, budget: Budget) -> Iterator[ConsideredPassa
         yield _scored(item).model_copy(update={"left_out": "copy", "copy_of": original})
 
 
-def _considered(
-    passage: PassageView, weighed: Weighed | None, *, marker: int | None = None, n_tokens: int | None = None
-) -> ConsideredPassage:
-    shown = _plain(passage) if weighed is None else _scored(weighed.item)
-    return shown.model_copy(
-        update={
-            "marker": marker,
-            "n_tokens": n_tokens,
-            "is_opening": weighed is None or (marker is not None and not weighed.is_offered),
-            "relevance": None if weighed is None else weighed.relevance,
-            "left_out": "no_room" if marker is None else None,
-        }
-    )
+def _considered(passage: PassageView, weighed: Weighed | None) -> ConsideredPassage:
+    """An opening need not have been found."""
+    if weighed is None:
+        return _plain(passage)
+    return _scored(weighed.item).model_copy(update={"relevance": weighed.relevance})
 
 
 def _scored(item: ScoredPassage) -> ConsideredPassage:

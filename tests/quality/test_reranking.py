@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -45,17 +44,18 @@ class AllShown:
         raise AssertionError("nothing is filtered here")
 
 
-def read(samples: Samples) -> list[PassageView]:
+@pytest.fixture(scope="module")
+def views(samples: Samples) -> list[PassageView]:
     """The passages of all samples; a document's name is its file's."""
     counter = TiktokenCounter()
-    views: list[PassageView] = []
+    read: list[PassageView] = []
     for n, name in enumerate(SAMPLES):
         document = parse(samples.path(name), name=name, media_type=None, limits=ParseLimits())
         for draft in split_into_passages(document, counter):
-            id_, document_id = UUID(int=len(views) + 1), UUID(int=1_000 + n)
+            id_, document_id = UUID(int=len(read) + 1), UUID(int=1_000 + n)
             span = (draft.page, draft.start, draft.end, draft.heading_path, draft.ordinal)
-            views.append(PassageView(id_, document_id, name, 1, draft.text, *span))
-    return views
+            read.append(PassageView(id_, document_id, name, 1, draft.text, *span))
+    return read
 
 
 async def measured(
@@ -70,8 +70,7 @@ async def measured(
 
 
 @pytest.mark.timeout(120)
-async def test_reranking_helps_and_a_hybrid_is_as_good_as_its_legs(samples: Samples, tmp_path: Path) -> None:
-    views = await asyncio.to_thread(read, samples)
+async def test_reranking_helps_and_a_hybrid_is_as_good_as_its_legs(views: list[PassageView], tmp_path: Path) -> None:
     relevant = [
         {
             str(view.id): 1
@@ -99,9 +98,9 @@ async def test_reranking_helps_and_a_hybrid_is_as_good_as_its_legs(samples: Samp
     assert reranked >= 0.86
 
 
-def test_fifty_passages_take_a_moment(samples: Samples) -> None:
-    views = [view for view in read(samples) if len(view.text) > 300][:RERANKED]
-    candidates = [Candidate(view.text, view.heading_path, {"text": n}) for n, view in enumerate(views, start=1)]
+def test_fifty_passages_take_a_moment(views: list[PassageView]) -> None:
+    long = [view for view in views if len(view.text) > 300][:RERANKED]
+    candidates = [Candidate(view.text, view.heading_path, {"text": n}) for n, view in enumerate(long, start=1)]
     assert len(candidates) == RERANKED
     took_s = []
     for label in LABELLED[:20]:
