@@ -40,7 +40,7 @@ class WaitingLimit:
     what: str
     waiting: str
     asked_by: tuple[type[Body], ...]
-    entered: type[Body]
+    entered: type[Body] | tuple[type[Body], ...]
     left: type[Body] | None = None
 
     async def room(self, work: UnitOfWork, commands: Sequence[Envelope]) -> Room:

@@ -10,7 +10,14 @@ from typing import Any
 
 from providers.ports import ProviderError
 
-_TOO_LONG = ("context_length_exceeded", "maximum context length", "context window", "prompt is too long")
+_TOO_LONG = (
+    "context_length_exceeded",
+    "maximum context length",
+    "context window",
+    "prompt is too long",
+    "tokens per request",
+    "maximum allowed batch size",
+)
 _FILTERED = ("content_filter", "content_policy", "responsibleaipolicy")
 _MAX_DETAIL = 500
 

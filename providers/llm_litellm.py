@@ -1,19 +1,14 @@
 """Chat models through litellm: every provider that does not speak OpenAI's protocol itself.
 
-The only import of litellm, made at the first use (seconds) and in a thread, so that a process
-whose models need none never pays for it.
+litellm is imported at the first use (`litellm_calls`), so that a process whose models need none never pays for it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import importlib
-import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Any
 
-from providers.clean_text import clean
-from providers.failures import from_status, retry_after_s
+from providers.litellm_calls import asked, check_is_known, close_connections, load
 from providers.ports import ChatRequest, Delta, Finished, ProviderError, Timeouts, TokenCounter
 from providers.prefill import (
     AnswerText,
@@ -24,8 +19,6 @@ from providers.prefill import (
     wire_messages,
     wire_options,
 )
-
-_LOST = {"APIConnectionError", "RemoteProtocolError", "ReadError", "ConnectError", "ClientConnectorError"}
 
 
 class LiteLLMChatModel:
@@ -88,19 +81,15 @@ class LiteLLMChatModel:
 
         Raises: ValueError if litellm does not know whose model it is.
         """
-        litellm = await asyncio.to_thread(import_litellm)
         try:
-            litellm.get_llm_provider(model=self._model, api_base=self._credentials.get("api_base"))
-        except litellm.exceptions.BadRequestError:
-            raise ValueError(
-                f'model "{self._name}": litellm knows no provider for "{self._model}";'
-                " write PROVIDER/MODEL as in openai/gpt-4o-mini"
-            ) from None
+            await check_is_known(self._model, api_base=self._credentials.get("api_base"))
+        except ValueError as error:
+            raise ValueError(f'model "{self._name}": {error}') from None
 
     async def close(self) -> None:
         """Gives up litellm's connections (they are shared by all its models)."""
         if self._used:
-            await (await asyncio.to_thread(import_litellm)).close_litellm_async_clients()
+            await close_connections()
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta | Finished, None]:
         """See `ChatModel.stream`."""
@@ -125,7 +114,7 @@ class LiteLLMChatModel:
             await chunks.aclose()
 
     async def _open(self, request: ChatRequest, plan: Continuation, timeout_s: float) -> Any:
-        litellm = await asyncio.to_thread(import_litellm)
+        litellm = await load()
         self._used = True
         options = wire_options(plan.sent, self._prefill)
         parameters: dict[str, Any] = {
@@ -145,17 +134,6 @@ class LiteLLMChatModel:
         return await asked(lambda: litellm.acompletion(**parameters), timeout_s)
 
 
-def import_litellm() -> Any:
-    """The library; the first time takes seconds, so call it in a thread."""
-    # litellm downloads its price table while it is imported unless this stands in the environment;
-    # it reads it nowhere else, so this is the one place that writes the environment.
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-    litellm: Any = importlib.import_module("litellm")
-    litellm.suppress_debug_info = True
-    litellm.telemetry = False
-    return litellm
-
-
 async def _next(chunks: Any, timeout_s: float) -> Any:
     """The next chunk, or None at the end. Raises: ProviderError."""
 
@@ -163,17 +141,6 @@ async def _next(chunks: Any, timeout_s: float) -> Any:
         return await anext(chunks, None)
 
     return await asked(pull, timeout_s)
-
-
-async def asked(call: Callable[[], Any], timeout_s: float) -> Any:
-    """What `call` returns. Raises: ProviderError for whatever litellm raises, and for silence."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await call()
-    except TimeoutError:
-        raise ProviderError("timeout", f"the provider was silent for {timeout_s:g} s", retryable=True) from None
-    except Exception as error:  # noqa: BLE001 - litellm passes on whatever a provider's library raises
-        raise _provider_error(error) from None
 
 
 def _content(chunk: Any) -> str:
@@ -191,41 +158,3 @@ def _finished(chunks: Any, usage: Any) -> Finished:
     return Finished(
         str(reason), getattr(usage, "prompt_tokens", None) or None, getattr(usage, "completion_tokens", None) or None
     )
-
-
-def _provider_error(error: Exception) -> ProviderError:
-    """litellm wraps what happened several times: the innermost cause that says something counts."""
-    causes = _causes(error)
-    kinds = {type(cause).__name__ for cause in causes}
-    message = clean(str(causes[0]))
-    if any("Timeout" in kind for kind in kinds):
-        return ProviderError("timeout", message[:500], retryable=True)
-    if kinds & _LOST:
-        return ProviderError("connection_lost", message[:500], retryable=True)
-    if "ContextWindowExceededError" in kinds:
-        return ProviderError("context_too_long", message[:500], retryable=False)
-    if "ContentPolicyViolationError" in kinds:
-        return ProviderError("content_filter", message[:500], retryable=False)
-    status = _first(causes, lambda cause: getattr(cause, "status_code", None))
-    if not isinstance(status, int):
-        return ProviderError("protocol", f"{type(causes[0]).__name__}: {message[:500]}", retryable=True)
-    body = _first(causes, lambda cause: getattr(cause, "body", None))
-    code = f"{body.get('code')} {body.get('type')}" if isinstance(body, dict) else ""
-    headers = _first(causes, lambda cause: getattr(getattr(cause, "response", None), "headers", None)) or {}
-    return from_status(
-        status, message, code=code, retry_after_s=retry_after_s(headers.get("retry-after"), date=headers.get("date"))
-    )
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """The error and what caused it, outermost first; a wrapper for fallbacks is left out."""
-    found: list[BaseException] = []
-    current: BaseException | None = getattr(error, "original_exception", None) or error
-    while current is not None and current not in found:
-        found.append(current)
-        current = current.__cause__ or current.__context__
-    return found
-
-
-def _first(causes: list[BaseException], look: Callable[[BaseException], Any]) -> Any:
-    return next((value for value in map(look, causes) if value), None)

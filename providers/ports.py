@@ -1,4 +1,7 @@
-"""Ports to models. Adapters: `llm_direct`, `llm_litellm`, `extractive`, `embeddings`, `rerankers`, `tokens`."""
+"""Ports to models.
+
+Adapters: `llm_direct`, `llm_litellm`, `extractive`, `embeddings`, `embeddings_remote`, `rerankers`, `tokens`.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +10,7 @@ import msgspec
 
 from providers.clean_text import clean
 from providers.failures import from_response
-from providers.llm_litellm import asked, import_litellm
+from providers.litellm_calls import asked, load
 from providers.ports import Candidate, ProviderError
 
 _MAX_CHARACTERS = 8_192
@@ -93,13 +92,13 @@ class LiteLLMReranker:
 
     async def start(self) -> None:
         """Imports litellm, off the loop: seconds that the first call need not wait for."""
-        await asyncio.to_thread(import_litellm)
+        await load()
 
     async def rerank(self, query: str, candidates: Sequence[Candidate]) -> list[float]:
         """See the port. The first call without `start` may be too late for itself, never for the next."""
         if not candidates:
             return []
-        litellm = await asked(lambda: asyncio.to_thread(import_litellm), self._timeout_s)
+        litellm = await asked(load, self._timeout_s)
         answer = await asked(
             lambda: litellm.arerank(
                 model=self._model,

@@ -16,6 +16,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+OFFLINE_EMBEDDING = "wordllama-256"
 PrefillMode = Literal["continue_final_message", "prefix"]
 
 
@@ -43,6 +44,47 @@ class ModelSettings(BaseModel):
     )
     fallbacks: tuple[str, ...] = Field(default=(), description="names of models that answer where this one cannot")
     adapter: Literal["auto", "direct", "litellm"] = "auto"
+
+
+class EmbeddingSettings(BaseModel):
+    """The model that turns passages and questions into vectors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(
+        default=OFFLINE_EMBEDDING,
+        min_length=1,
+        max_length=200,
+        description="`wordllama-256` (offline), or litellm's name, as in `openai/text-embedding-3-small`",
+    )
+    api_base: str | None = None
+    api_key: SecretStr | None = Field(default=None, description="the literal key, or `env:NAME`")
+    dimensions: int | None = Field(
+        default=None, ge=1, le=16_384, description="length of the model's vectors; required but for the offline model"
+    )
+    ask_dimensions: bool = Field(
+        default=False, description="send `dimensions` along, for models whose vectors can be shortened"
+    )
+    batch_size: int = Field(default=128, ge=1, le=2048, description="most texts of a request")
+    max_batch_tokens: int = Field(default=100_000, ge=1, description="most tokens of a request, about")
+    requests_at_once: int = Field(default=4, ge=1, le=1000, description="of one process")
+    timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    cache_days: int = Field(
+        default=30,
+        ge=0,
+        le=3650,
+        description="so long after its last use a vector is kept, so that nothing is paid for twice; 0: not at all;"
+        " the offline model needs none",
+    )
+    adapter: Literal["auto", "direct", "litellm"] = "auto"
+
+    @model_validator(mode="after")
+    def _dimensions_are_told(self) -> EmbeddingSettings:
+        if self.model == OFFLINE_EMBEDDING and self.dimensions not in (None, 256):
+            raise ValueError(f'dimensions: "{self.model}" has 256 (got {self.dimensions})')
+        if self.model != OFFLINE_EMBEDDING and self.dimensions is None:
+            raise ValueError(f'dimensions: say how long the vectors of "{self.model}" are')
+        return self
 
 
 class EdgeSettings(BaseModel):
@@ -136,7 +178,7 @@ class Settings(BaseSettings):
         default=None,
         description="name of a model that rewrites follow-up questions for the search; default: a rule does",
     )
-    embedding_model: str = "wordllama-256"
+    embedding: EmbeddingSettings = EmbeddingSettings()
     rerank_model: str | None = Field(
         default=None,
         description="litellm's name (`cohere/rerank-v3.5`), or what the server at `rerank_api_base` calls it;"
@@ -254,9 +296,10 @@ def _shown(value: object) -> str:
 
 
 def check_model_keys(settings: Settings) -> None:
-    """Every model's key is there. Raises: SettingsError that names the model."""
+    """Every model's key is there, the embedding model's too. Raises: SettingsError that names the model."""
     for n in range(len(settings.models)):
         model_key(settings, n)
+    embedding_key(settings)
     resolve_secret(settings.rerank_api_key, "rerank_api_key")
 
 
@@ -264,6 +307,11 @@ def model_key(settings: Settings, n: int) -> str | None:
     """The key of the n-th model. Raises: SettingsError."""
     model = settings.models[n]
     return resolve_secret(model.api_key, f'models.{n}.api_key (model "{model.name}")')
+
+
+def embedding_key(settings: Settings) -> str | None:
+    """The key of the embedding model. Raises: SettingsError."""
+    return resolve_secret(settings.embedding.api_key, "embedding.api_key")
 
 
 def resolve_secret(value: SecretStr | None, setting: str) -> str | None:

@@ -39,6 +39,8 @@ _LOOKS, _FILTERED_LOOKS = 2, 4
 _AT_ONCE = 20
 """So few passages are compared in a millisecond; on a busy machine a thread has to be waited for longer."""
 EVERY = DocumentFilter()
+_MAX_SWITCHES = 3
+"""So often is a search repeated because a document switched to another version under it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,10 @@ class Visibility(Protocol):
 
     async def matching(self, tenant_id: UUID, documents: DocumentFilter, *, at_most: int) -> list[UUID] | None:
         """The tenant's visible documents that are asked for; None if more than `at_most`. Raises: Retry."""
+        ...
+
+    async def superseded(self, tenant_id: UUID, passage_ids: Sequence[UUID]) -> set[tuple[UUID, int]]:
+        """Indexed versions among the passages' that another of their document has replaced. Raises: Retry."""
         ...
 
 
@@ -148,7 +154,7 @@ class Searcher:
         with steps.step("embed"):
             vector = None if mode == "text" else await self._embed(query)
         ask = _Ask(tenant_id, table_name(tenant_id, self._embedder.model), vector, query, mode, ids, later)
-        pool = await self._pool(ask, limit, max(limit, RERANKED) if rerank and self._reranker else limit, steps)
+        pool = await self._current(ask, limit, max(limit, RERANKED) if rerank and self._reranker else limit, steps)
         if rerank and self._reranker is not None and pool.items:
             with steps.step("rerank"):
                 pool = await self._reranked(self._reranker, query, pool)
@@ -163,8 +169,19 @@ class Searcher:
         matching = await self._visibility.matching(tenant_id, documents, at_most=PREFILTERED)
         return (matching, None) if matching is not None else (documents.document_ids, documents)
 
-    async def _pool(self, ask: _Ask, limit: int, size: int, steps: Steps) -> Found:
-        """At most `size` distinct visible passages by fused rank, at least `limit` if they can be had."""
+    async def _current(self, ask: _Ask, limit: int, size: int, steps: Steps) -> Found:
+        """The pool; again where a document switched to another version meanwhile."""
+        known: set[tuple[UUID, int]] = set()
+        for _ in range(1 + _MAX_SWITCHES):
+            pool, hidden = await self._pool(ask, limit, size, steps)
+            superseded = await self._visibility.superseded(ask.tenant_id, hidden) if hidden else set()
+            if superseded <= known:
+                break
+            known |= superseded  # the candidates may be older than the switch: those asked for now are not
+        return pool
+
+    async def _pool(self, ask: _Ask, limit: int, size: int, steps: Steps) -> tuple[Found, list[UUID]]:
+        """At most `size` distinct visible passages by fused rank, `limit` if they can be had; and the hidden."""
         n = max(4 * limit + 20, size)
         seen: dict[UUID, PassageView] = {}
         asked: set[UUID] = set()
@@ -192,7 +209,8 @@ class Searcher:
             ScoredPassage(seen[id_], score, {leg: rank[id_] for leg, rank in ranks.items() if id_ in rank}, score)
             for id_, score in shown
         ]
-        return Found(tuple(items[i] for i in kept), tuple((items[i], items[of].passage.id) for i, of in copies.items()))
+        same = tuple((items[i], items[of].passage.id) for i, of in copies.items())
+        return Found(tuple(items[i] for i in kept), same), [id_ for id_, _ in fused if id_ not in seen]
 
     async def _reranked(self, reranker: Reranker, query: str, pool: Found) -> Found:
         """The best 50 by the reranker; what follows them cannot be compared with them and keeps its order."""
@@ -215,7 +233,7 @@ class Searcher:
         except ProviderError as error:
             if error.retryable:
                 raise Retry(f"the query could not be embedded: {error}", after_s=error.retry_after_s) from error
-            raise
+            raise ProviderError(error.code, f"the query could not be embedded: {error}", retryable=False) from error
         vector: npt.NDArray[np.float32] = vectors[0]
         return vector
 

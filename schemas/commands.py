@@ -134,6 +134,35 @@ class AddDocument(DocumentCommand):
     size_bytes: int = Field(ge=0)
 
 
+class ReplaceDocument(DocumentCommand):
+    """New bytes, already in the blob store, for a document that stands; what is None stays as it is."""
+
+    ce_type: ClassVar[str] = "ragline.knowledge.replace_document.v1"
+    name: str | None = None
+    type: str | None = None
+    tags: tuple[str, ...] | None = None
+    media_type: str | None = None
+    blob_key: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size_bytes: int = Field(ge=0)
+
+
+class UpdateDocument(DocumentCommand):
+    """Another name, type or tags; what is None stays as it is."""
+
+    ce_type: ClassVar[str] = "ragline.knowledge.update_document.v1"
+    name: str | None = None
+    type: str | None = None
+    tags: tuple[str, ...] | None = None
+
+
+class RestoreVersion(DocumentCommand):
+    """Makes an earlier version the one that readers see."""
+
+    ce_type: ClassVar[str] = "ragline.knowledge.restore_version.v1"
+    version: int = Field(ge=1)
+
+
 class DeleteDocument(DocumentCommand):
     """Removes a document: its rows, vectors and blobs."""
 
@@ -169,4 +198,4 @@ ChatCommand = (
     | ResumeMessage
     | CancelCompletion
 )
-KnowledgeCommand = AddDocument | DeleteDocument
+KnowledgeCommand = AddDocument | ReplaceDocument | UpdateDocument | RestoreVersion | DeleteDocument

@@ -178,7 +178,7 @@ class DocumentEvent(Body):
 
 
 class DocumentUploaded(DocumentEvent):
-    """The document is registered and queued."""
+    """The version is registered and queued. `request` numbers what was asked of the document: the last one wins."""
 
     ce_type: ClassVar[str] = "ragline.knowledge.document_uploaded.v1"
     name: str
@@ -188,6 +188,32 @@ class DocumentUploaded(DocumentEvent):
     sha256: str
     tags: tuple[str, ...] = ()
     created_at: datetime
+    request: int = 1
+
+
+class DocumentUpdated(Body):
+    """The document has this name, type and tags now, whatever its version."""
+
+    ce_type: ClassVar[str] = "ragline.knowledge.document_updated.v1"
+    document_id: UUID
+    name: str
+    type: str
+    tags: tuple[str, ...]
+
+    def key(self) -> str:
+        """The document's id."""
+        return str(self.document_id)
+
+
+class RestoreRequested(DocumentEvent):
+    """An earlier version was asked for again: `status` is what it is now, `indexed` if it is the active one.
+
+    Any other becomes active as soon as it is indexed. `request` is as in DocumentUploaded.
+    """
+
+    ce_type: ClassVar[str] = "ragline.knowledge.restore_requested.v1"
+    request: int
+    status: Literal["queued", "parsing", "embedding", "indexing", "indexed"]
 
 
 class DocumentParsed(DocumentEvent):
@@ -210,16 +236,20 @@ class PassagesEmbedded(DocumentEvent):
 
 
 class DocumentIndexed(DocumentEvent):
-    """The version is active: search finds it."""
+    """The version is learnt. `is_active`: search finds it from now on, and no other version of the document.
+
+    False where a later request was faster.
+    """
 
     ce_type: ClassVar[str] = "ragline.knowledge.document_indexed.v1"
     n_pages: int
     n_passages: int
     n_tokens: int
+    is_active: bool = True
 
 
 class DocumentFailed(DocumentEvent):
-    """The document will not be learnt; `error` says why."""
+    """The version will not be learnt; `error` says why. An earlier one that is active stays so."""
 
     ce_type: ClassVar[str] = "ragline.knowledge.document_failed.v1"
     error: ErrorInfo

@@ -113,6 +113,21 @@ class NewDocument(RequestBody):
     tags: Tags = Field(default_factory=list)
 
 
+class DocumentChange(RequestBody):
+    """What is to be another of a document: its text (a new version), its name, type or tags; what is absent stays."""
+
+    text: Filled | None = None
+    name: Annotated[str, Field(max_length=500), _FILLED] | None = None
+    type: DocumentType | None = None
+    tags: Tags | None = None
+
+
+class NewVersion(DocumentChange):
+    """A new version as text, or the number of an earlier one to restore."""
+
+    restore: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+
+
 def _in_utc(time: datetime) -> datetime:
     """The same moment. Raises: PydanticCustomError for one that has none in UTC (year 0 or 10000)."""
     try:
@@ -262,10 +277,11 @@ class CompletionState(ResponseBody):
 
 
 class DocumentProgress(ResponseBody):
-    """How far a document is learnt. `eta_s` is an estimate in seconds, where there is one."""
+    """How far the version that was last asked for is learnt. `eta_s` is an estimate in seconds, where there is one."""
 
     status: DocumentStatus | Literal["accepted", "deleted"]
     step: str
+    version: int = 1
     n_pages: int = 0
     n_passages: int = 0
     n_embedded: int = 0
@@ -274,7 +290,10 @@ class DocumentProgress(ResponseBody):
 
 
 class DocumentView(ResponseBody):
-    """A document; `version` is the newest, `active_version` the one that search sees."""
+    """A document; `version` is the one last asked for, `active_version` the one that readers and search see.
+
+    `status`, `error`, sizes and counts are those of `version`.
+    """
 
     id: UUID
     name: str
@@ -291,6 +310,24 @@ class DocumentView(ResponseBody):
     version: int = 1
     active_version: int | None = None
     progress: DocumentProgress
+    created_at: datetime
+    updated_at: datetime
+
+
+class VersionView(ResponseBody):
+    """The bytes of a document at one time, and how far they are learnt; `is_active` if readers and search see them."""
+
+    document_id: UUID
+    version: int
+    status: DocumentStatus
+    error: ErrorInfo | None = None
+    is_active: bool
+    media_type: str | None = None
+    size_bytes: int
+    sha256: str
+    n_pages: int = 0
+    n_passages: int = 0
+    n_tokens: int = 0
     created_at: datetime
     updated_at: datetime
 

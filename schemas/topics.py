@@ -110,7 +110,13 @@ KNOWLEDGE_COMMANDS = Topic(
     key="document id",
     partitions=6,
     retention_ms=7 * _DAY_MS,
-    records=(commands.AddDocument, commands.DeleteDocument),
+    records=(
+        commands.AddDocument,
+        commands.ReplaceDocument,
+        commands.UpdateDocument,
+        commands.RestoreVersion,
+        commands.DeleteDocument,
+    ),
     producers=("edge",),
     consumers=("documents",),
 )
@@ -121,6 +127,8 @@ KNOWLEDGE_EVENTS = Topic(
     retention_ms=30 * _DAY_MS,
     records=(
         events.DocumentUploaded,
+        events.DocumentUpdated,
+        events.RestoreRequested,
         events.DocumentParsed,
         events.PassagesEmbedded,
         events.DocumentIndexed,

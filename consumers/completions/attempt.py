@@ -167,6 +167,9 @@ class Attempt:
         except Reject as reject:
             await self._go_on_after(ProviderError(reject.code, reject.detail, retryable=False))
             return
+        except ProviderError as error:
+            await self._go_on_after(error)
+            return
         context = prepared.plan if self.job.context is None else None
         async with self._tools.database.transaction() as work:
             status = await store.begin_call(

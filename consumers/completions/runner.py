@@ -12,8 +12,8 @@ from uuid import UUID
 from consumers.completions import store
 from consumers.completions.attempt import Attempt, Tools
 from consumers.completions.claims import claim, expire_leases
-from consumers.completions.lease_trust import LeaseTrust
 from consumers.completions.wakeup import wakeup_tail
+from consumers.lease_trust import LeaseTrust
 from consumers.tenant_limit import TenantLimit
 from schemas.errors import Retry, Stop
 

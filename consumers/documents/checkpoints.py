@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ from uuid import UUID
 from consumers.documents.claims import FENCE, Claim, LeaseLost, others_wait
 from consumers.documents.passages import PassageDraft
 from consumers.documents.reading import Reading
+from consumers.documents.vectors import PassageText
 from schemas.commands import IndexBatch
 from schemas.events import DocumentFailed, DocumentParsed, ErrorInfo, PassagesEmbedded
 from schemas.ids import derived_id
@@ -31,12 +32,16 @@ _HEADING_SEPARATOR = "\x1f"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the embedding is: passages with vectors, of all; `missing` are the batches still to do, in order."""
+    """How far the embedding is: passages with vectors, of all; `missing` are the batches still to do, in order.
+
+    `stored` says where the vectors of a missing batch stand from an earlier time.
+    """
 
     n_embedded: int
     n_passages: int
     n_batches: int
     missing: tuple[int, ...]
+    stored: Mapping[int, str]
 
 
 def parsed_id(claim: Claim) -> UUID:
@@ -102,7 +107,7 @@ class Checkpoints:
         """What is still to be embedded."""
         async with self._database.transaction() as work:
             rows = await work.fetch(
-                "SELECT batch, n_rows, embedded_at IS NOT NULL AS is_embedded FROM document_batches"
+                "SELECT batch, n_rows, blob_key, embedded_at IS NOT NULL AS is_embedded FROM document_batches"
                 " WHERE document_id = $1 AND version = $2 ORDER BY batch",
                 claim.document_id,
                 claim.version,
@@ -114,6 +119,7 @@ class Checkpoints:
             n_passages=sum(row["n_rows"] for row in rows),
             n_batches=len(rows),
             missing=tuple(row["batch"] for row in rows if not row["is_embedded"]),
+            stored={row["batch"]: row["blob_key"] for row in rows if row["blob_key"] and not row["is_embedded"]},
         )
 
     async def is_deleted(self, claim: Claim) -> bool:
@@ -130,16 +136,17 @@ class Checkpoints:
         """Whether another version could be learnt instead."""
         return await others_wait(self._database)
 
-    async def texts(self, claim: Claim, batch: int) -> list[str]:
+    async def texts(self, claim: Claim, batch: int) -> list[PassageText]:
         """The passages of a batch, in order."""
         async with self._database.transaction() as work:
             rows = await work.fetch(
-                "SELECT text FROM passages WHERE document_id = $1 AND version = $2 AND batch = $3 ORDER BY ordinal",
+                "SELECT text, content_hash FROM passages WHERE document_id = $1 AND version = $2 AND batch = $3"
+                " ORDER BY ordinal",
                 claim.document_id,
                 claim.version,
                 batch,
             )
-        return [row["text"] for row in rows]
+        return [PassageText(row["text"], row["content_hash"]) for row in rows]
 
     async def embedded(
         self, claim: Claim, batch: int, *, n_rows: int, blob_key: str, model: str, eta_s: float | None

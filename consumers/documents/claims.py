@@ -88,17 +88,20 @@ def document_prefix(tenant_id: UUID, document_id: UUID) -> str:
     return f"{tenant_prefix(tenant_id)}documents/{document_id}/"
 
 
-async def claim(work: UnitOfWork, *, owner: str, lease_s: float, small_only: bool) -> Claim | None:
+async def claim(
+    work: UnitOfWork, *, owner: str, lease_s: float, small_only: bool, may_take_over: bool = True
+) -> Claim | None:
     """The next version whose turn it is, leased to `owner`: first tenants with the least in work, then small files.
 
-    Who gave way stands in line from then on.
+    Who gave way stands in line from then on. `may_take_over`: whether a lease that expired is free.
     """
     row = await work.fetchrow(
         "WITH held AS (SELECT tenant_id, count(*) AS n FROM document_versions"
         "  WHERE status IN ('parsing', 'embedding') AND lease_until > now() GROUP BY tenant_id),"
         " next AS (SELECT c.document_id, c.version FROM document_versions c LEFT JOIN held USING (tenant_id)"
         "  WHERE c.status IN ('queued', 'parsing', 'embedding')"
-        "  AND (c.lease_until IS NULL OR c.lease_until <= now()) AND (c.not_before IS NULL OR c.not_before <= now())"
+        "  AND (c.lease_until IS NULL OR (c.lease_until <= now() AND $7))"
+        "  AND (c.not_before IS NULL OR c.not_before <= now())"
         "  AND (NOT $3 OR c.size_bytes <= $4)"
         "  ORDER BY coalesce(held.n, 0), greatest(c.created_at, c.not_before) + make_interval(secs => $6::float8 *"
         "   CASE WHEN c.size_bytes <= $4 THEN 0 WHEN c.size_bytes <= $5 THEN 1 ELSE 2 END)"
@@ -117,6 +120,7 @@ async def claim(work: UnitOfWork, *, owner: str, lease_s: float, small_only: boo
         SMALL_BYTES,
         _MEDIUM_BYTES,
         float(_HANDICAP_S),
+        may_take_over,
     )
     return Claim(**dict(row)) if row is not None else None
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from uuid import UUID
 
-from consumers.documents.state import Document, Library
-from schemas.commands import AddDocument, DeleteDocument
+from consumers.documents.state import Document, Library, Version
+from schemas.commands import AddDocument, DeleteDocument, ReplaceDocument, RestoreVersion, UpdateDocument
 from schemas.envelope import Envelope
 from schemas.errors import Reject
-from schemas.events import DocumentDeleted, DocumentUploaded
+from schemas.events import DocumentDeleted, DocumentUpdated, DocumentUploaded, RestoreRequested
 from schemas.records import Body
 
 
@@ -22,22 +23,25 @@ def decide(library: Library | None, command: Envelope, now: datetime) -> list[Bo
     match command.body:
         case AddDocument() as body:
             return [_add(library, body, now)]
+        case ReplaceDocument() as body:
+            return _replace(library, body, now)
+        case UpdateDocument() as body:
+            document = _living(library, body.document_id)
+            return [_updated(document, body)]
+        case RestoreVersion() as body:
+            return [_restore(library, body)]
         case DeleteDocument() as body:
-            return [_delete(library, body)]
+            document = _living(library, body.document_id)
+            return [DocumentDeleted(document_id=document.id, version=document.latest_version)]
     raise TypeError(f"the documents have no rule for {command.body.ce_type}")
 
 
 def _add(library: Library, body: AddDocument, now: datetime) -> DocumentUploaded:
     if body.document_id in library.documents:
         raise Reject("document_exists", 409, "a document with this id exists", field="document_id")
-    twin = library.by_bytes.get(body.sha256)
+    twin = _holder(library, body.sha256)
     if twin is not None:
-        raise Reject(
-            "duplicate_document",
-            409,
-            f'the document "{twin.name}" ({twin.id}) has the same bytes',
-            document_id=str(twin.id),
-        )
+        raise _duplicate(twin)
     return DocumentUploaded(
         document_id=body.document_id,
         version=1,
@@ -51,11 +55,92 @@ def _add(library: Library, body: AddDocument, now: datetime) -> DocumentUploaded
     )
 
 
-def _delete(library: Library, body: DeleteDocument) -> DocumentDeleted:
-    document = library.documents.get(body.document_id)
+def _replace(library: Library, body: ReplaceDocument, now: datetime) -> list[Body]:
+    """A new version; the bytes of an earlier one restore that one."""
+    document = _living(library, body.document_id)
+    updated = _updated(document, body)
+    changes: list[Body] = [] if _as_updated(document) == updated else [updated]
+    twin = _holder(library, body.sha256)
+    if twin is not None:
+        if twin.document_id != document.id or twin.request == document.latest_request:
+            raise _duplicate(twin)
+        return [*changes, _requested(document, twin)]
+    return [
+        *changes,
+        DocumentUploaded(
+            document_id=document.id,
+            version=document.latest_version + 1,
+            name=updated.name,
+            type=updated.type,
+            media_type=body.media_type,
+            size_bytes=body.size_bytes,
+            sha256=body.sha256,
+            tags=updated.tags,
+            created_at=now,
+            request=document.latest_request + 1,
+        ),
+    ]
+
+
+def _restore(library: Library, body: RestoreVersion) -> RestoreRequested:
+    document = _living(library, body.document_id)
+    version = library.versions.get((document.id, body.version))
+    if version is None:
+        raise Reject("version_not_found", 404, f"the document has no version {body.version}", field="restore")
+    twin = _holder(library, version.sha256)
+    if twin is not None and twin.key != version.key:
+        raise _duplicate(twin)  # it had failed, and its bytes were sent again since
+    return _requested(document, version)
+
+
+def _requested(document: Document, version: Version) -> RestoreRequested:
+    """What is in work goes on; what is not goes back to work, from where its passages and vectors stand."""
+    status = version.status
+    if status in {"indexed", "failed"} and version.number != document.active_version:
+        status = "embedding" if version.is_parsed else "queued"
+    return RestoreRequested.model_validate(
+        {
+            "document_id": document.id,
+            "version": version.number,
+            "request": document.latest_request + 1,
+            "status": status,
+        }
+    )
+
+
+def _living(library: Library, document_id: UUID) -> Document:
+    document = library.documents.get(document_id)
     if document is None or document.tenant_id != library.tenant_id or document.deleted_at is not None:
         raise Reject("document_not_found", 404, "there is no such document")
-    return DocumentDeleted(document_id=document.id, version=document.latest_version)
+    return document
+
+
+def _holder(library: Library, sha256: str) -> Version | None:
+    key = library.by_bytes.get(sha256)
+    return None if key is None else library.versions[key]
+
+
+def _duplicate(twin: Version) -> Reject:
+    return Reject(
+        "duplicate_document",
+        409,
+        f'version {twin.number} of the document "{twin.document_name}" ({twin.document_id}) has the same bytes',
+        document_id=str(twin.document_id),
+        version=twin.number,
+    )
+
+
+def _updated(document: Document, body: ReplaceDocument | UpdateDocument) -> DocumentUpdated:
+    return DocumentUpdated(
+        document_id=document.id,
+        name=document.name if body.name is None else body.name,
+        type=document.type if body.type is None else body.type,
+        tags=document.tags if body.tags is None else body.tags,
+    )
+
+
+def _as_updated(document: Document) -> DocumentUpdated:
+    return DocumentUpdated(document_id=document.id, name=document.name, type=document.type, tags=document.tags)
 
 
 def evolve(library: Library | None, fact: Body, command: Envelope) -> Library:
@@ -63,17 +148,33 @@ def evolve(library: Library | None, fact: Body, command: Envelope) -> Library:
     library = library or Library(command.tenant_id)
     match fact:
         case DocumentUploaded():
-            document = Document(fact.document_id, command.tenant_id, fact.name)
-            return replace(
-                library,
-                documents={**library.documents, document.id: document},
-                by_bytes={**library.by_bytes, fact.sha256: document},
+            document = library.documents.get(fact.document_id) or Document(
+                fact.document_id, command.tenant_id, fact.name, fact.type, fact.tags
             )
+            document = replace(document, latest_version=fact.version, latest_request=fact.request)
+            version = Version(document.id, document.name, fact.version, fact.request, fact.sha256)
+            return _with(library, document, version)
+        case DocumentUpdated():
+            named = replace(library.documents[fact.document_id], name=fact.name, type=fact.type, tags=fact.tags)
+            return replace(library, documents={**library.documents, named.id: named})
+        case RestoreRequested():
+            document = replace(library.documents[fact.document_id], latest_request=fact.request)
+            version = library.versions[fact.document_id, fact.version]
+            return _with(library, document, replace(version, request=fact.request, status=fact.status))
         case DocumentDeleted():
             document = replace(library.documents[fact.document_id], deleted_at=command.time)
             return replace(
                 library,
                 documents={**library.documents, document.id: document},
-                by_bytes={sha: twin for sha, twin in library.by_bytes.items() if twin.id != document.id},
+                by_bytes={sha: key for sha, key in library.by_bytes.items() if key[0] != document.id},
             )
     raise TypeError(f"no state follows from {fact.ce_type}")
+
+
+def _with(library: Library, document: Document, version: Version) -> Library:
+    return replace(
+        library,
+        documents={**library.documents, document.id: document},
+        versions={**library.versions, version.key: version},
+        by_bytes={**library.by_bytes, version.sha256: version.key},
+    )

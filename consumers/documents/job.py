@@ -20,12 +20,15 @@ from consumers.documents.claims import Claim, LeaseLost
 from consumers.documents.downloads import temporary_folder
 from consumers.documents.parse.document import ParseFailed
 from consumers.documents.reading import Read
-from providers.ports import Embedder, ProviderError
+from consumers.documents.vectors import PassageVectors
+from providers.ports import ProviderError
 from schemas.errors import Retry
 from storage.blobs.keys import tenant_prefix
 from storage.ports import BlobNotFound, BlobStore
 
 logger = logging.getLogger(__name__)
+
+Vectors = npt.NDArray[np.float32]
 
 RETRY_S = 5.0
 LONGEST_RETRY_S = 60.0
@@ -33,6 +36,8 @@ GIVE_UP_S = 24 * 3600.0
 """What is away is waited for so long after the first attempt; then the document says so."""
 TURN_S = 10.0
 """A document that is embedded for so long gives way at its next checkpoint, if others wait."""
+STORE_PATIENCE_S, STORE_AGAIN_S = 60.0, 0.5
+"""What is embedded waits so long for PostgreSQL to be stored; it is tried again so often."""
 BATCH_SIZE = 128
 
 
@@ -65,7 +70,7 @@ class Job:
         *,
         checkpoints: Checkpoints,
         blobs: BlobStore,
-        embedder: Embedder,
+        vectors: PassageVectors,
         read: Read,
         max_attempts: int,
         batch_size: int = BATCH_SIZE,
@@ -73,7 +78,7 @@ class Job:
     ) -> None:
         self._checkpoints = checkpoints
         self._blobs = blobs
-        self._embedder = embedder
+        self._vectors = vectors
         self._read = read
         self._max_attempts = max_attempts
         self._batch_size = batch_size
@@ -113,8 +118,8 @@ class Job:
             )
         if claim.status == "parsing":
             await self._parse(claim)
-        elif claim.embedding_model != self._embedder.model:
-            await self._checkpoints.reset(claim, model=self._embedder.model)
+        elif claim.embedding_model != self._vectors.model:
+            await self._checkpoints.reset(claim, model=self._vectors.model)
         await self._embed(claim)
 
     async def _parse(self, claim: Claim) -> None:
@@ -127,48 +132,72 @@ class Job:
         if not reading.passages:
             raise _Failed("empty_document", "The file has no text.")
         await self._blobs.put_bytes(f"{claim.prefix}text.txt", reading.text.encode())
-        await self._checkpoints.parsed(claim, reading, model=self._embedder.model, batch_size=self._batch_size)
+        await self._checkpoints.parsed(claim, reading, model=self._vectors.model, batch_size=self._batch_size)
 
     async def _embed(self, claim: Claim) -> None:
         """Embeds the missing batches in order; while one is stored, the next is embedded."""
         progress = await self._checkpoints.progress(claim)
         started, n_done = time.monotonic(), 0
-        ahead = [asyncio.create_task(self._vectors(claim, batch)) for batch in progress.missing[:1]]
+
+        def vectors_of(batch: int) -> asyncio.Task[Vectors]:
+            return asyncio.create_task(self._vectors_of(claim, batch, progress.stored.get(batch)))
+
+        ahead = [vectors_of(batch) for batch in progress.missing[:1]]
         try:
             for number, batch in enumerate(progress.missing):
                 vectors = await ahead.pop()
-                ahead += [
-                    asyncio.create_task(self._vectors(claim, b)) for b in progress.missing[number + 1 : number + 2]
-                ]
+                ahead += [vectors_of(following) for following in progress.missing[number + 1 : number + 2]]
                 key = f"{claim.prefix}batch-{batch}.{claim.attempt}.npy"
                 await self._blobs.put_bytes(key, _npy(vectors))
                 n_done += len(vectors)
                 n_left = progress.n_passages - progress.n_embedded - n_done
-                await self._checkpoints.embedded(
-                    claim,
-                    batch,
-                    n_rows=len(vectors),
-                    blob_key=key,
-                    model=self._embedder.model,
-                    eta_s=round((time.monotonic() - started) / n_done * n_left, 1),
-                )
+                eta_s = round((time.monotonic() - started) / n_done * n_left, 1)
+                await self._checkpoint(claim, batch, n_rows=len(vectors), blob_key=key, eta_s=eta_s)
                 if ahead and time.monotonic() - started > self._turn_s and await self._checkpoints.others_wait():
+                    await asyncio.gather(*ahead, return_exceptions=True)  # what is asked for is paid for: it is cached
                     raise _GivesWay
         finally:
             for task in ahead:
                 task.cancel()
             await asyncio.gather(*ahead, return_exceptions=True)
 
-    async def _vectors(self, claim: Claim, batch: int) -> npt.NDArray[np.float32]:
+    async def _checkpoint(self, claim: Claim, batch: int, *, n_rows: int, blob_key: str, eta_s: float) -> None:
+        """While PostgreSQL is away the vectors wait for it: they may have been paid for, and nobody else can claim."""
+        until = time.monotonic() + STORE_PATIENCE_S
+        while True:
+            try:
+                return await self._checkpoints.embedded(
+                    claim, batch, n_rows=n_rows, blob_key=blob_key, model=self._vectors.model, eta_s=eta_s
+                )
+            except Retry as retry:
+                if time.monotonic() > until:
+                    raise
+                logger.warning("document %s, batch %d is not stored yet: %s", claim.document_id, batch, retry)
+            await asyncio.sleep(STORE_AGAIN_S)
+
+    async def _vectors_of(self, claim: Claim, batch: int, stored: str | None) -> Vectors:
+        """The batch's vectors: those at `stored` if they are whole, which is what spares a restore the embedder."""
         texts = await self._checkpoints.texts(claim, batch)
         if not texts:
             raise LeaseLost  # deleted meanwhile: a batch has passages
+        if stored is not None and (vectors := await self._stored(stored)) is not None:
+            if vectors.shape == (len(texts), self._vectors.dimensions):
+                return vectors
+            logger.warning("blob %s has vectors of shape %s for %d passages", stored, vectors.shape, len(texts))
         try:
-            return await self._embedder.embed(texts)
+            return await self._vectors.of(claim.tenant_id, texts)
         except ProviderError as error:
             if error.retryable:
                 raise Retry(error.detail, after_s=error.retry_after_s) from error
             raise _Failed("embedding_failed", f"Its passages could not be embedded: {error.detail}") from error
+
+    async def _stored(self, key: str) -> Vectors | None:
+        try:
+            vectors: Vectors = np.load(io.BytesIO(await self._blobs.read_bytes(key)), allow_pickle=False)
+        except (BlobNotFound, ValueError, EOFError) as error:
+            logger.warning("the vectors at %s are embedded again: %r", key, error)
+            return None
+        return vectors
 
     @asynccontextmanager
     async def _downloaded(self, claim: Claim) -> AsyncIterator[Path]:
@@ -197,7 +226,7 @@ class Job:
             await self._blobs.delete_prefix(claim.prefix)
 
 
-def _npy(vectors: npt.NDArray[np.float32]) -> bytes:
+def _npy(vectors: Vectors) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, vectors, allow_pickle=False)
     return buffer.getvalue()

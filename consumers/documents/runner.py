@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
@@ -17,7 +18,10 @@ from consumers.documents.overdue import settle_overdue
 from consumers.documents.parse.sandbox import Sandbox
 from consumers.documents.purge import purge_deleted
 from consumers.documents.reading import Read, sandboxed
+from consumers.documents.superseded import remove_superseded
+from consumers.documents.vectors import PassageVectors
 from consumers.documents.wakeup import Wakeup
+from consumers.lease_trust import LeaseTrust
 from providers.ports import Embedder, TokenCounter
 from schemas.errors import Retry, Stop
 from storage.log.publisher import OutboxPublisher
@@ -61,20 +65,19 @@ class DocumentJobs:
         sweep_s: float = 1.0,
         batch_size: int = BATCH_SIZE,
         read: Read | None = None,
+        caches_vectors: bool = False,
     ) -> None:
         self._database = database
         self._publisher = publisher
-        self._blobs = blobs
-        self._vectors = vectors
+        self._blobs, self._vectors = blobs, vectors
         self._slot_name = slot_name
         self._slots = slots
-        self._lease_s = lease_s
-        self._sweep_s = sweep_s
+        self._lease_s, self._sweep_s = lease_s, sweep_s
         self._sandbox = Sandbox()
         self._job = Job(
             checkpoints=Checkpoints(database, publisher),
             blobs=blobs,
-            embedder=embedder,
+            vectors=PassageVectors(database, embedder, caches=caches_vectors),
             read=read or sandboxed(self._sandbox, token_counter),
             max_attempts=max_attempts,
             batch_size=batch_size,
@@ -89,9 +92,12 @@ class DocumentJobs:
         """Begins to claim. `on_fail` hears of a bug that ends a loop; a job's own errors end the job only."""
         self._on_fail = on_fail
         await asyncio.to_thread(remove_stale)
+        renew_s = min(1.0, self._lease_s / 4)
+        away_s = max(self._lease_s - renew_s, 2 * self._sweep_s)
+        self._trust = LeaseTrust(away_s=away_s, lease_s=self._lease_s, now_s=time.monotonic())
         loops = (
             ("claims", self._repeat(self._claim_free_slots, self._turn, self._sweep_s)),
-            ("leases", self._repeat(self._renew, None, min(1.0, self._lease_s / 4))),
+            ("leases", self._repeat(self._renew, None, renew_s)),
             ("purge", self._repeat(self._purge, self._deleted, self._sweep_s)),
             ("overdue", self._repeat(self._settle_overdue, None, 5 * self._sweep_s)),
         )
@@ -144,6 +150,7 @@ class DocumentJobs:
                     owner=self._slot_name,
                     lease_s=self._lease_s,
                     small_only=self._slots > 1 and n_large >= self._slots - 1,
+                    may_take_over=self._trust.answered(time.monotonic()),
                 )
             if claimed is None:
                 return
@@ -177,12 +184,15 @@ class DocumentJobs:
     async def _renew(self) -> None:
         if self._held:
             claims = [held.claim for held in self._held.values()]
-            for lost in await renew(self._database, claims, lease_s=self._lease_s):
+            lost_claims = await renew(self._database, claims, lease_s=self._lease_s)
+            self._trust.answered(time.monotonic())
+            for lost in lost_claims:
                 if lost.fence in self._held:
                     self._held[lost.fence].task.cancel()
 
     async def _purge(self) -> None:
         await purge_deleted(self._database, self._blobs, self._vectors)
+        await remove_superseded(self._database, self._vectors)
 
     async def _settle_overdue(self) -> None:
         await settle_overdue(self._database, self._publisher)

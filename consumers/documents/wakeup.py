@@ -8,13 +8,13 @@ import logging
 from collections.abc import Callable
 
 from schemas.errors import Retry
-from schemas.events import DocumentDeleted, DocumentUploaded
+from schemas.events import DocumentDeleted, DocumentUploaded, RestoreRequested
 from schemas.topics import KNOWLEDGE_EVENTS
 from storage.log.tail import Records, Tail
 
 logger = logging.getLogger(__name__)
 
-_HINTS = {DocumentUploaded.ce_type.encode(), DocumentDeleted.ce_type.encode()}
+_HINTS = {fact.ce_type.encode() for fact in (DocumentUploaded, RestoreRequested, DocumentDeleted)}
 _AGAIN_AFTER_S = 5.0
 
 

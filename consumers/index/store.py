@@ -19,13 +19,14 @@ INDEX_FAILED = "index_failed"
 
 @dataclass(frozen=True, slots=True)
 class IndexedVersion:
-    """A version whose last batch was just indexed."""
+    """A version whose last batch was just indexed; `is_active` if it is what readers see from now on."""
 
     document_id: UUID
     version: int
     n_pages: int
     n_passages: int
     n_tokens: int
+    is_active: bool
 
 
 def version_key(batch: IndexBatch) -> VersionKey:
@@ -116,25 +117,47 @@ async def mark_indexed(work: UnitOfWork, batches: Sequence[IndexBatch]) -> list[
         [document_id for document_id, _ in keys],
         [version for _, version in keys],
     )
-    complete = [
-        IndexedVersion(row["document_id"], row["version"], row["n_pages"], row["n_passages"], row["n_tokens"])
-        for row in rows
-        if row["status"] == "indexed"
-    ]
-    await _activate(work, complete)
-    return complete
-
-
-async def _activate(work: UnitOfWork, versions: Sequence[IndexedVersion]) -> None:
-    """The switch: one row a document, atomic for every reader; an older version never takes over."""
-    if versions:
-        await work.execute(
-            "UPDATE documents d SET active_version = t.version, updated_at = now()"
-            " FROM unnest($1::uuid[], $2::int[]) AS t(id, version) WHERE d.id = t.id AND d.deleted_at IS NULL"
-            " AND (d.active_version IS NULL OR d.active_version < t.version)",
-            [version.document_id for version in versions],
-            [version.version for version in versions],
+    complete = [row for row in rows if row["status"] == "indexed"]
+    active = await _activate(work, [(row["document_id"], row["version"]) for row in complete])
+    return [
+        IndexedVersion(
+            row["document_id"],
+            row["version"],
+            row["n_pages"],
+            row["n_passages"],
+            row["n_tokens"],
+            is_active=(row["document_id"], row["version"]) in active,
         )
+        for row in complete
+    ]
+
+
+async def _activate(work: UnitOfWork, keys: Sequence[VersionKey]) -> set[VersionKey]:
+    """The switch: one row a document, atomic for every reader; those that are active by it.
+
+    Of the indexed versions the one that was asked for last wins; the vectors of the others are to be removed.
+    """
+    if not keys:
+        return set()
+    columns = [document_id for document_id, _ in keys], [version for _, version in keys]
+    rows = await work.fetch(
+        "UPDATE documents d SET active_version = next.version, updated_at = now() FROM ("
+        "  SELECT DISTINCT ON (v.document_id) v.document_id, v.version, v.request"
+        "  FROM unnest($1::uuid[], $2::int[]) AS t(document_id, version)"
+        "  JOIN document_versions v USING (document_id, version) ORDER BY v.document_id, v.request DESC) next"
+        " WHERE d.id = next.document_id AND d.deleted_at IS NULL AND NOT EXISTS ("
+        "  SELECT FROM document_versions active WHERE active.document_id = d.id AND active.version = d.active_version"
+        "  AND active.request > next.request) RETURNING d.id, d.active_version",
+        *columns,
+    )
+    await work.execute(
+        "UPDATE document_versions v SET superseded_at = now() FROM documents d"
+        " WHERE d.id = ANY($1::uuid[]) AND v.document_id = d.id AND v.version <> d.active_version"
+        " AND v.status = 'indexed' AND v.superseded_at IS NULL AND EXISTS (SELECT FROM document_batches b"
+        "  WHERE (b.document_id, b.version) = (v.document_id, v.version) AND b.indexed_at IS NOT NULL)",
+        columns[0],
+    )
+    return {(row["id"], row["active_version"]) for row in rows}
 
 
 async def mark_failed(work: UnitOfWork, key: VersionKey, message: str) -> None:

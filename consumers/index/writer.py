@@ -110,6 +110,7 @@ class IndexWriter:
                 n_pages=done.n_pages,
                 n_passages=done.n_passages,
                 n_tokens=done.n_tokens,
+                is_active=done.is_active,
             )
             outgoing.append(_event(causes[done.document_id, done.version], fact))
         return outgoing

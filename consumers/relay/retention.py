@@ -1,6 +1,7 @@
 """Inbox and outbox rows are kept 31 days: a day longer than any log from which a command could be read again.
 
-Then events go to the archive, a day's at a time, so that segments are few.
+Then events go to the archive, a day's at a time, so that segments are few. Vectors leave their cache when they were not
+used for a time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from uuid import UUID
 from schemas.errors import Retry
 from storage.archive import ARCHIVED, ArchivedRecord, archive_lock, write_segment
 from storage.ports import BlobStore
+from storage.postgres import embedding_cache
 from storage.postgres.unit_of_work import Database, UnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -46,11 +48,13 @@ FROM measured m JOIN outbox o USING (id) WHERE m.may_go AND m.n_before < $4 ORDE
 """  # noqa: S608 - no input in it
 
 
-async def expire_forever(database: Database, blobs: BlobStore, *, interval_s: float = INTERVAL_S) -> None:
+async def expire_forever(
+    database: Database, blobs: BlobStore, *, cache_kept: timedelta, interval_s: float = INTERVAL_S
+) -> None:
     """Now and then removes what was kept long enough, beside the sweep. Two at once do no harm."""
     while True:
         try:
-            n_rows = await delete_expired(database, blobs)
+            n_rows = await delete_expired(database, blobs) + await trim_embedding_cache(database, kept=cache_kept)
             logger.debug("archived or deleted %d rows that were kept long enough", n_rows)
         except Retry as away:
             logger.warning("retention: %s", away)
@@ -76,6 +80,16 @@ async def delete_expired(database: Database, blobs: BlobStore, *, kept: timedelt
                 n_batch = await _archive_some(work, blobs, tenant_id, kept)
             n_deleted += n_batch
     return n_deleted
+
+
+async def trim_embedding_cache(database: Database, *, kept: timedelta) -> int:
+    """Removes vectors that were not used for so long, in small transactions; how many. Raises: Retry."""
+    n_trimmed, n_batch = 0, 1
+    while n_batch:
+        async with database.transaction() as work:
+            n_batch = await embedding_cache.trim(work, kept)
+        n_trimmed += n_batch
+    return n_trimmed
 
 
 async def _archive_some(work: UnitOfWork, blobs: BlobStore, tenant_id: UUID, kept: timedelta) -> int:

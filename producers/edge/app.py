@@ -19,6 +19,7 @@ from producers.edge.completions import CompletionRoutes
 from producers.edge.dead_letters import DeadLetterRoutes
 from producers.edge.docs_page import add_docs_page
 from producers.edge.document_events import DocumentEvents
+from producers.edge.document_versions import DocumentVersionRoutes
 from producers.edge.documents import DocumentRoutes
 from producers.edge.effects import Effects
 from producers.edge.event_tail import EventTail
@@ -161,8 +162,7 @@ def build_app(
     tails = {"events": events.tail, "chunks": hub.tail}
     probe = HealthProbe(producer=producer, identity=identity, tails=tails, reads=reads)
     uploads = Uploads(effects, reads, blobs, wait_s=limits.wait_s, max_upload_bytes=limits.max_upload_bytes)
-    readers = CompletionStreams(hub, effects, streams)
-    json, wait_s = JsonBodies(limits.max_json_bytes), limits.wait_s
+    readers, json, wait_s = CompletionStreams(hub, effects, streams), JsonBodies(limits.max_json_bytes), limits.wait_s
     messages = MessageRoutes(effects, reads, readers, wait_s=wait_s, json=json, model_names=model_names)
     native: list[Routes] = [
         SessionRoutes(effects, reads, wait_s=wait_s, json=json),
@@ -170,6 +170,7 @@ def build_app(
         messages,
         CompletionRoutes(effects, events, reads, wait_s=wait_s),
         DocumentRoutes(effects, reads, blobs, uploads, DocumentEvents(events, reads, streams), wait_s=wait_s),
+        DocumentVersionRoutes(effects, reads, uploads, wait_s=wait_s),
         SearchRoutes(searcher, timeout_s=limits.read_timeout_s, json=json),
         SessionContextRoutes(reads, preview),
         FeedRoutes(events, reads, streams),

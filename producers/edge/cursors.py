@@ -65,7 +65,14 @@ def after_position(kind: str, scope: object, text: str | None) -> int:
     """The position after which a page of a numbered list begins; -1 for the first page. Raises: Reject 400."""
     if text is None:
         return -1
+    [position] = numbers(kind, scope, text, n=1)
+    return position
+
+
+def numbers(kind: str, scope: object, text: str, *, n: int) -> list[int]:
+    """The `n` numbers of a cursor. Raises: Reject 400."""
     values = decode_cursor(kind, scope, text)
-    if len(values) != 1 or not isinstance(values[0], int) or not 0 <= values[0] < 2**31 - 1:
+    found = [value for value in values if isinstance(value, int) and 0 <= value < 2**31 - 1]
+    if not len(found) == len(values) == n:
         raise invalid_cursor()
-    return values[0]
+    return found

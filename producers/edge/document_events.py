@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from uuid import UUID
 
 from producers.edge.asgi import Receive, Send
@@ -10,7 +11,7 @@ from producers.edge.event_tail import EventTail, Heard
 from producers.edge.frames import event
 from producers.edge.problems import not_found
 from producers.edge.reads.bounded import Reads
-from producers.edge.reads.documents import document_by_id
+from producers.edge.reads.documents import progress_of
 from producers.edge.sse import EventStream, OpenStreams
 from schemas.events import (
     DocumentDeleted,
@@ -20,6 +21,7 @@ from schemas.events import (
     DocumentParsed,
     DocumentUploaded,
     PassagesEmbedded,
+    RestoreRequested,
 )
 from schemas.http import DocumentProgress
 from schemas.records import Body
@@ -46,26 +48,31 @@ class DocumentEvents:
         with ExitStack() as stack:
             stack.enter_context(self._streams.seat())
             heard = stack.enter_context(self._events.about(document_id))
-            found = await self._reads(tenant_id, lambda work: document_by_id(work, document_id))
+            found = await self._reads(tenant_id, lambda work: progress_of(work, document_id))
             if found is None:
                 await heard.next(timeout_s=KNOWN_WITHIN_S)
-                found = await self._reads(tenant_id, lambda work: document_by_id(work, document_id))
+                found = await self._reads(tenant_id, lambda work: progress_of(work, document_id))
             if found is None:
                 raise not_found("document")
-            return Following(self._streams, heard, stack.pop_all(), found.progress, found.version)
+            return Following(self._streams, heard, stack.pop_all(), Told(*found))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a reader knows: the progress, and the number of the request that it is about."""
+
+    progress: DocumentProgress
+    request: int
 
 
 class Following:
     """One such stream."""
 
-    def __init__(
-        self, streams: OpenStreams, heard: Heard, listening: ExitStack, progress: DocumentProgress, version: int
-    ) -> None:
+    def __init__(self, streams: OpenStreams, heard: Heard, listening: ExitStack, told: Told) -> None:
         self._streams = streams
         self._heard = heard
         self._listening = listening
-        self._progress = progress
-        self._version = version
+        self._told = told
 
     async def serve(self, receive: Receive, send: Send) -> None:
         """Writes the state, then what comes, to the terminal event."""
@@ -75,28 +82,41 @@ class Following:
                 await self._serve(stream)
 
     async def _serve(self, stream: EventStream) -> None:
-        await stream.write(_event(self._progress))
-        while self._progress.status not in _TERMINAL:
+        await stream.write(_event(self._told.progress))
+        while self._told.progress.status not in _TERMINAL:
             heard = await self._heard.next(timeout_s=0)
             if heard is None:
                 await stream.wait()
                 continue
-            after = progressed(self._progress, heard.body, self._version)
-            if after is not self._progress:
-                self._progress = after
-                await stream.write(_event(after))
+            after = progressed(self._told, heard.body)
+            if after is not self._told:
+                self._told = after
+                await stream.write(_event(after.progress))
 
 
-def progressed(before: DocumentProgress, body: Body, version: int) -> DocumentProgress:
-    """The progress after an event; the same object if the event tells nothing new. It never goes back."""
-    if not isinstance(body, DocumentEvent) or body.version < version:
-        return before
-    after = before.model_copy(update=_told(before, body))
+def progressed(before: Told, body: Body) -> Told:
+    """What is known after an event; the same object if the event tells nothing new.
+
+    It never goes back, but to the beginning of what was asked for later: from there on it tells of that alone.
+    """
+    if isinstance(body, DocumentUploaded | RestoreRequested) and body.request > before.request:
+        status = body.status if isinstance(body, RestoreRequested) else "queued"
+        return Told(DocumentProgress(status=status, step=status, version=body.version), body.request)
+    if isinstance(body, DocumentDeleted) or (
+        isinstance(body, DocumentEvent) and body.version == before.progress.version
+    ):
+        after = _forward(before.progress, body)
+        return before if after is before.progress else Told(after, before.request)
+    return before
+
+
+def _forward(before: DocumentProgress, body: DocumentEvent) -> DocumentProgress:
+    after = before.model_copy(update=_news(body))
     is_newer = (_ORDER.index(after.status), after.n_embedded) > (_ORDER.index(before.status), before.n_embedded)
     return after if is_newer else before
 
 
-def _told(before: DocumentProgress, body: DocumentEvent) -> dict[str, object]:
+def _news(body: DocumentEvent) -> dict[str, object]:
     match body:
         case DocumentUploaded():
             told: dict[str, object] = {"status": "queued"}

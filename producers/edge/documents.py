@@ -11,7 +11,16 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from producers.edge.caller import Asking, Caller
-from producers.edge.cursors import DEFAULT_LIMIT, Cursor, Limit, after_position, after_time, clamped, encode_cursor
+from producers.edge.cursors import (
+    DEFAULT_LIMIT,
+    Cursor,
+    Limit,
+    after_time,
+    clamped,
+    encode_cursor,
+    invalid_cursor,
+    numbers,
+)
 from producers.edge.document_events import DocumentEvents
 from producers.edge.effects import Effects, Identity
 from producers.edge.openapi import ref
@@ -28,7 +37,10 @@ from schemas.http import Accepted, DocumentStatus, DocumentView, NewDocument, Pa
 from schemas.topics import KNOWLEDGE_COMMANDS
 from storage.ports import BlobNotFound, BlobStore
 
-_FORM = {
+Version = Annotated[
+    int | None, Query(ge=1, le=2**31 - 1, description="Of an earlier version, or one in work; else of the active one.")
+]
+FORM = {
     "type": "object",
     "required": ["file"],
     "properties": {
@@ -65,7 +77,7 @@ class DocumentRoutes:
     def add_to(self, router: APIRouter) -> None:
         """Declares the routes."""
         add = router.add_api_route
-        taken = {"multipart/form-data": {"schema": _FORM}, "application/json": {"schema": ref(NewDocument)}}
+        taken = {"multipart/form-data": {"schema": FORM}, "application/json": {"schema": ref(NewDocument)}}
         add(
             "/documents",
             self.create,
@@ -125,18 +137,30 @@ class DocumentRoutes:
         return no_content()
 
     async def passages(
-        self, caller: Asking, document_id: str, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT
+        self,
+        caller: Asking,
+        document_id: str,
+        cursor: Cursor = None,
+        limit: Limit = DEFAULT_LIMIT,
+        version: Version = None,
     ) -> Response:
-        """List a document's passages in order."""
-        id_, size = path_id(document_id, "document"), clamped(limit)
-        after = after_position("passages", id_, cursor)
+        """List a document's passages in order; a list goes on in the version that it began with."""
+        id_, size, after = path_id(document_id, "document"), clamped(limit), -1
+        if cursor is not None:
+            of, after = numbers("passages", id_, cursor, n=2)
+            if version not in {None, of}:
+                raise invalid_cursor()
+            version = of
         found = await self._reads(
-            caller.principal.tenant_id, lambda work: list_passages(work, id_, after=after, limit=size + 1)
+            caller.principal.tenant_id,
+            lambda work: list_passages(work, id_, version=version, after=after, limit=size + 1),
         )
         if found is None:
-            raise not_found("document")
-        next_cursor = encode_cursor("passages", id_, found[size - 1][0]) if len(found) > size else None
-        return json_response(Page[Passage](items=[passage for _, passage in found[:size]], next_cursor=next_cursor))
+            raise not_found("document" if version is None else "version")
+        items = [passage for _, passage in found[:size]]
+        last = found[size - 1] if len(found) > size else None
+        next_cursor = encode_cursor("passages", id_, last[1].version, last[0]) if last else None
+        return json_response(Page[Passage](items=items, next_cursor=next_cursor))
 
     async def content(
         self,
@@ -145,12 +169,13 @@ class DocumentRoutes:
         as_: Annotated[Literal["original", "text"], Query(alias="as", description="The bytes, or their text.")] = (
             "original"
         ),
+        version: Version = None,
     ) -> Response:
         """Download a document as it was sent, or the text that was found in it."""
         id_ = path_id(document_id, "document")
-        found = await self._reads(caller.principal.tenant_id, lambda work: content_of(work, id_))
+        found = await self._reads(caller.principal.tenant_id, lambda work: content_of(work, id_, version))
         if found is None:
-            raise not_found("document")
+            raise not_found("document" if version is None else "version")
         return await self._download(caller, id_, found, as_text=as_ == "text")
 
     async def events(self, request: Request, caller: Asking, document_id: str) -> Response:

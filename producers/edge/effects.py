@@ -121,6 +121,15 @@ class Effect:
                 return {}
         return self._found
 
+    async def first(self, *kinds: type[Body], wait_s: float) -> Body | None:
+        """The first event of any of these types, or None if the wait ran out. Raises: Reject."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s
+        while (body := await self.next(wait_s=until - loop.time())) is not None:
+            if isinstance(body, kinds):
+                return body
+        return None
+
     async def next(self, *, wait_s: float | None) -> Body | None:
         """The next event, or None if none came in time. Raises: Reject."""
         event = await self._heard.next(timeout_s=wait_s)

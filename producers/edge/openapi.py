@@ -22,6 +22,8 @@ BODIES: tuple[type[BaseModel], ...] = (
     http.NewMessage,
     http.MessageEdit,
     http.NewDocument,
+    http.DocumentChange,
+    http.NewVersion,
     http.SearchRequest,
     DeadLetterPosition,
     http.Problem,

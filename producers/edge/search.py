@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 from uuid import UUID
 
@@ -13,10 +14,13 @@ from producers.edge.problems import Unavailable
 from producers.edge.reads.bounded import within
 from producers.edge.requests import JsonBodies
 from producers.edge.responses import json_response
+from providers.ports import ProviderError
 from retrieval.search import EVERY, Found, ScoredPassage, SearchMode
 from schemas.errors import Retry
 from schemas.http import FoundPassage, SearchFilters, SearchRequest, SearchResults
 from storage.ports import DocumentFilter
+
+logger = logging.getLogger(__name__)
 
 
 class Searching(Protocol):
@@ -32,7 +36,7 @@ class Searching(Protocol):
         documents: DocumentFilter = EVERY,
         rerank: bool = False,
     ) -> Found:
-        """The best visible passages, best first. Raises: Retry."""
+        """The best visible passages, best first. Raises: Retry; ProviderError if the embedding model refuses."""
         ...
 
 
@@ -69,6 +73,10 @@ class SearchRoutes:
             found = await within(self._timeout_s, work)
         except (Retry, TimeoutError) as error:
             raise Unavailable("search_unavailable", "search does not answer; repeat the request soon") from error
+        except ProviderError as error:
+            logger.error("search: %s", error)  # noqa: TRY400 - the operators' settings are wrong, not the program
+            detail = "the embedding model refuses; search by text alone (mode: text), and tell the operators"
+            raise Unavailable("search_unavailable", detail) from error
         return json_response(SearchResults(items=[_found(item) for item in found.items], reranked=found.reranker))
 
 

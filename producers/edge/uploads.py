@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Generic, TypeVar
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -29,10 +30,10 @@ from producers.edge.requests import (
     preference,
     read_json,
 )
-from schemas.commands import AddDocument
+from schemas.commands import AddDocument, ReplaceDocument
 from schemas.errors import Reject, Retry
-from schemas.events import DocumentUploaded
-from schemas.http import DocumentProgress, DocumentView, NewDocument
+from schemas.events import DocumentUploaded, RestoreRequested
+from schemas.http import DocumentChange, DocumentProgress, DocumentView, NewDocument
 from schemas.ids import new_id
 from schemas.topics import KNOWLEDGE_COMMANDS
 from storage.ports import BlobStore, StorageFull, StoredBlob
@@ -45,12 +46,16 @@ _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,12
 _SUFFIX_TYPES = {".md": "text/markdown", ".markdown": "text/markdown", ".html": "text/html", ".htm": "text/html"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """What was sent, and where its bytes are now."""
+Sent = TypeVar("Sent", NewDocument, DocumentChange)
+Registered = DocumentUploaded | RestoreRequested
 
-    sent: NewDocument
-    name: str
+
+@dataclass(frozen=True, slots=True)
+class _Stored(Generic[Sent]):
+    """What was sent, and where its bytes are now; `filename` is the file's own name."""
+
+    sent: Sent
+    filename: str | None
     media_type: str | None
     blob: StoredBlob
 
@@ -66,7 +71,12 @@ class Uploads:
         self._blobs = blobs
         self._wait_s = wait_s
         self._max_upload_bytes = max_upload_bytes
-        self._followed: set[asyncio.Task[DocumentUploaded | None]] = set()
+        self._followed: set[asyncio.Task[Registered | None]] = set()
+
+    @property
+    def max_json_bytes(self) -> int:
+        """How long a document may be that is given as JSON."""
+        return min(MAX_JSON_BYTES, self._max_upload_bytes)
 
     async def add(self, receive: Receive, caller: Caller) -> tuple[DocumentView, Preference]:
         """Stores and registers; as registered, or with status `accepted` if the wait ran out.
@@ -78,16 +88,11 @@ class Uploads:
         # A repeated request must not replace bytes that are registered: under a key each try has its own blob.
         suffix = "" if identity.idempotency_id is None else f"-{new_id().hex}"
         key = f"tenants/{caller.principal.tenant_id}/documents/{document_id}/v1/original{suffix}"
-        try:
+        with _storage_errors():
             stored = await self._store(receive, caller, key)
-        except StorageFull as full:
-            detail = "the blob store is full and nothing was kept; repeat the request when its operators have made room"
-            raise Reject("storage_full", 507, detail) from full
-        except Retry as retry:
-            raise Unavailable("storage_unavailable", "the blob store is away; repeat the request") from retry
         body = AddDocument(
             document_id=document_id,
-            name=stored.name,
+            name=stored.sent.name or _base_name(stored.filename or "") or "untitled",
             type=stored.sent.type,
             tags=tuple(stored.sent.tags),
             media_type=stored.media_type,
@@ -95,9 +100,35 @@ class Uploads:
             sha256=stored.blob.sha256,
             size_bytes=stored.blob.size_bytes,
         )
-        told = body.model_dump(mode="json", exclude={"blob_key", "document_id"})
-        event = await self._register(caller, body, identity, told, wanted)
+        event = await self._register(caller, body, identity, wanted)
         return _view(body, event), wanted
+
+    async def replace(
+        self, receive: Receive, caller: Caller, document_id: UUID, sent: DocumentChange | None
+    ) -> Registered | None:
+        """Stores and registers a new version: `sent`, which has a text, or else a form with a file.
+
+        What followed, or None if the wait ran out: RestoreRequested if an earlier version has these bytes. Raises: as
+        `add`; Reject 404.
+        """
+        identity, wanted = Identity.of(caller), preference(caller.headers, self._wait_s)
+        key = f"tenants/{caller.principal.tenant_id}/documents/{document_id}/uploads/{new_id().hex}"
+        with _storage_errors():
+            if sent is None:
+                stored = await self._store_form(receive, caller, key, DocumentChange)
+            else:
+                stored = await self._store_text(sent, key)
+        body = ReplaceDocument(
+            document_id=document_id,
+            name=stored.sent.name,
+            type=stored.sent.type,
+            tags=None if stored.sent.tags is None else tuple(stored.sent.tags),
+            media_type=stored.media_type,
+            blob_key=key,
+            sha256=stored.blob.sha256,
+            size_bytes=stored.blob.size_bytes,
+        )
+        return await self._register(caller, body, identity, wanted)
 
     async def stop(self) -> None:
         """Follows nothing any more."""
@@ -106,8 +137,9 @@ class Uploads:
         await asyncio.gather(*self._followed, return_exceptions=True)
 
     async def _register(
-        self, caller: Caller, body: AddDocument, identity: Identity, told: dict[str, object], wanted: Preference
-    ) -> DocumentUploaded | None:
+        self, caller: Caller, body: AddDocument | ReplaceDocument, identity: Identity, wanted: Preference
+    ) -> Registered | None:
+        told = body.model_dump(mode="json", exclude={"blob_key", "document_id"})
         command = self._effects.command(caller, body, identity, told)
         with ExitStack() as stack:
             effect = stack.enter_context(self._effects.listening(command))
@@ -119,26 +151,30 @@ class Uploads:
         return task.result() if task.done() else None
 
     async def _follow(
-        self, listening: ExitStack, effect: Effect, tenant_id: UUID, body: AddDocument
-    ) -> DocumentUploaded | None:
+        self, listening: ExitStack, effect: Effect, tenant_id: UUID, body: AddDocument | ReplaceDocument
+    ) -> Registered | None:
         """Waits for what follows, longer than its client may; bytes that were not registered are removed."""
         with listening:
             try:
-                found = await effect.of(DocumentUploaded, wait_s=FOLLOWED_FOR_S)
+                event = await effect.first(DocumentUploaded, RestoreRequested, wait_s=FOLLOWED_FOR_S)
             except Reject as reject:
                 if reject.code != "dead_lettered":
                     await self._remove(body.blob_key)
                 raise
-        event = found.get(DocumentUploaded.ce_type)
+        if isinstance(event, RestoreRequested):
+            await self._remove(body.blob_key)
+            return event
         if not isinstance(event, DocumentUploaded):
             return None
         if not body.blob_key.endswith("/original"):
-            await self._remove_if_not_registered(tenant_id, body)
+            await self._remove_if_not_registered(tenant_id, body, event.version)
         return event
 
-    async def _remove_if_not_registered(self, tenant_id: UUID, body: AddDocument) -> None:
+    async def _remove_if_not_registered(
+        self, tenant_id: UUID, body: AddDocument | ReplaceDocument, version: int
+    ) -> None:
         try:
-            registered = await self._reads(tenant_id, lambda work: blob_key_of(work, body.document_id, 1))
+            registered = await self._reads(tenant_id, lambda work: blob_key_of(work, body.document_id, version))
         except Unavailable:
             return  # left to the document's deletion, which removes all below its folder
         if registered is not None and registered != body.blob_key:
@@ -150,52 +186,72 @@ class Uploads:
         except Retry as retry:
             logger.warning("blob %s was not removed: %s", key, retry)
 
-    def _ended(self, task: asyncio.Task[DocumentUploaded | None]) -> None:
+    def _ended(self, task: asyncio.Task[Registered | None]) -> None:
         self._followed.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Reject):
             logger.error("an upload was not followed to its end", exc_info=error)
 
-    async def _store(self, receive: Receive, caller: Caller, key: str) -> _Stored:
+    async def _store(self, receive: Receive, caller: Caller, key: str) -> _Stored[NewDocument]:
         kind = media_type(caller.headers)
         if kind == "multipart/form-data":
-            return await self._store_form(receive, caller, key)
-        if kind == "application/json":
-            return await self._store_text(receive, caller, key)
-        raise Reject("unsupported_media_type", 415, "send multipart/form-data with the field file, or application/json")
-
-    async def _store_form(self, receive: Receive, caller: Caller, key: str) -> _Stored:
-        check_content_length(caller.headers, self._max_upload_bytes + FORM_OVERHEAD_BYTES)
-        chunks = body_chunks(receive)
-        form = UploadForm(chunks, caller.headers[b"content-type"], limit_bytes=self._max_upload_bytes)
-        await form.open_file()
-        _fields(form)  # what is wrong already is said before the file is read
-        blob = await self._blobs.put(key, form.file_bytes())
-        try:
-            await form.finish()
-            sent = _fields(form)
-        except BaseException:
-            await asyncio.shield(self._remove(key))
-            raise
-        name = sent.name or _base_name(form.filename or "") or "untitled"
-        declared = form.media_type
-        known = declared if declared is not None and _MEDIA_TYPE.fullmatch(declared) else None
-        return _Stored(sent, name, known, blob)
-
-    async def _store_text(self, receive: Receive, caller: Caller, key: str) -> _Stored:
-        limit = min(MAX_JSON_BYTES, self._max_upload_bytes)
-        sent = await read_json(receive, caller.headers, NewDocument, limit_bytes=limit)
+            return await self._store_form(receive, caller, key, NewDocument)
+        if kind != "application/json":
+            raise no_document()
+        sent = await read_json(receive, caller.headers, NewDocument, limit_bytes=self.max_json_bytes)
         if sent.url is not None:
             raise Reject("url_not_supported", 422, "documents cannot be fetched from a url yet; send text", field="url")
         if sent.text is None:
             raise Reject("missing_field", 422, "text: field required", field="text")
         if sent.name is None:
             raise Reject("missing_field", 422, "name: field required", field="name")
-        suffix = sent.name[sent.name.rfind(".") :].lower() if "." in sent.name else ""
-        blob = await self._blobs.put(key, _once(sent.text.encode()))
-        return _Stored(sent, sent.name, _SUFFIX_TYPES.get(suffix, "text/plain"), blob)
+        return await self._store_text(sent, key)
+
+    async def _store_form(self, receive: Receive, caller: Caller, key: str, model: type[Sent]) -> _Stored[Sent]:
+        check_content_length(caller.headers, self._max_upload_bytes + FORM_OVERHEAD_BYTES)
+        chunks = body_chunks(receive)
+        form = UploadForm(chunks, caller.headers[b"content-type"], limit_bytes=self._max_upload_bytes)
+        await form.open_file()
+        _fields(form, model)  # what is wrong already is said before the file is read
+        blob = await self._blobs.put(key, form.file_bytes())
+        try:
+            await form.finish()
+            sent = _fields(form, model)
+        except BaseException:
+            await asyncio.shield(self._remove(key))
+            raise
+        declared = form.media_type
+        known = declared if declared is not None and _MEDIA_TYPE.fullmatch(declared) else None
+        return _Stored(sent, form.filename, known, blob)
+
+    async def _store_text(self, sent: Sent, key: str) -> _Stored[Sent]:
+        """Stores the text; without a name its type is left to that of its document, which is not known here."""
+        kind = None
+        if sent.name is not None:
+            suffix = sent.name[sent.name.rfind(".") :].lower() if "." in sent.name else ""
+            kind = _SUFFIX_TYPES.get(suffix, "text/plain")
+        blob = await self._blobs.put(key, _once((sent.text or "").encode()))
+        return _Stored(sent, None, kind, blob)
 
 
-def _fields(form: UploadForm) -> NewDocument:
+def no_document() -> Reject:
+    """415: what was sent is neither a form nor JSON."""
+    detail = "send multipart/form-data with the field file, or application/json"
+    return Reject("unsupported_media_type", 415, detail)
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    """What the blob store cannot do, as an answer."""
+    try:
+        yield
+    except StorageFull as full:
+        detail = "the blob store is full and nothing was kept; repeat the request when its operators have made room"
+        raise Reject("storage_full", 507, detail) from full
+    except Retry as retry:
+        raise Unavailable("storage_unavailable", "the blob store is away; repeat the request") from retry
+
+
+def _fields(form: UploadForm, model: type[Sent]) -> Sent:
     """The form's small fields so far. Raises: Reject 422."""
     values: dict[str, object] = {}
     for name, given in form.fields.items():
@@ -208,7 +264,7 @@ def _fields(form: UploadForm) -> NewDocument:
         else:
             values[name] = given[0]
     try:
-        return NewDocument.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise invalid_field(first["loc"], first["type"], first["msg"], first.get("ctx", {})) from None
@@ -224,8 +280,8 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-def _view(body: AddDocument, event: DocumentUploaded | None) -> DocumentView:
-    at = event.created_at if event is not None else datetime.now(UTC)
+def _view(body: AddDocument, event: Registered | None) -> DocumentView:
+    at = event.created_at if isinstance(event, DocumentUploaded) else datetime.now(UTC)
     status = "queued" if event is not None else "accepted"
     return DocumentView(
         id=body.document_id,

@@ -14,7 +14,7 @@ from uuid import UUID
 import typer
 
 from ragline.cli.servers import postgres_dsn, quiet_clients, reachable
-from ragline.client.errors import WrongUseError
+from ragline.client.errors import UnreachableError, WrongUseError
 from ragline.settings import load_settings
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def conversations(*, tenant: Tenant = None, execute: Execute = False, as_json: A
 def vectors(*, tenant: Tenant = None, execute: Execute = False, as_json: AsJson = False) -> None:
     """Compare the search index with the passages in PostgreSQL, embedded anew. Without --execute nothing is changed.
 
-    Only passages under the configured embedding model are compared. What differs is written anew, a batch of
-    passages at a time, while the index's writer waits.
+    What differs is written anew, a batch of passages at a time, while the index's writer waits. Documents that
+    were learnt under another embedding model than the configured one are found by search again after --execute.
 
     Exit codes: 0 all is as the passages say, or was mended, 1 something differs, 2 wrong use,
     3 a server does not answer.
@@ -98,9 +98,12 @@ def vectors(*, tenant: Tenant = None, execute: Execute = False, as_json: AsJson 
         if report.n_stale:
             typer.echo(f"{report.n_stale} rows are of no indexed document")
         if report.n_other_models:
-            typer.echo(f"{report.n_other_models} passages of other embedding models were not compared")
+            typer.echo(
+                f"{report.n_other_models} passages of other embedding models, which search does not find:"
+                f" {report.n_adopted} are of this one now"
+            )
         _show_end(report.n_different, report.n_mended, execute=execute)
-    if report.n_different > report.n_mended:
+    if report.n_different > report.n_mended or report.n_other_models > report.n_adopted:
         raise typer.Exit(1)
 
 
@@ -134,6 +137,7 @@ def _show_end(n_different: int, n_mended: int, *, execute: bool) -> None:
 def _with_stores(tenant: UUID | None, work: Callable[[Stores, list[UUID]], Awaitable[ResultT]]) -> ResultT:
     """What the work gives for the tenant, or for all. Raises: UnreachableError; WrongUseError without such a tenant."""
     from consumers.rebuild.store import tenants
+    from providers.ports import ProviderError
     from ragline.wiring.rebuild import rebuild_stores
 
     quiet_clients()
@@ -147,7 +151,10 @@ def _with_stores(tenant: UUID | None, work: Callable[[Stores, list[UUID]], Await
                 raise WrongUseError(f"there is no tenant {tenant}")
             return await work(stores, known if tenant is None else [tenant])
 
-    return asyncio.run(reachable(run(), "postgres_dsn"))
+    try:
+        return asyncio.run(reachable(run(), "postgres_dsn"))
+    except ProviderError as error:
+        raise UnreachableError(f"the embedding model: {error.detail}; what was done stays done, run it again") from None
 
 
 def _status(text: str) -> AbstractContextManager[Callable[[str], None]]:

@@ -22,6 +22,7 @@ from ragline.wiring.stores import (
     build_reranker,
     build_searcher,
     build_vectors,
+    start_embedder,
 )
 from storage.log.producer import LogProducer
 
@@ -54,7 +55,7 @@ async def edge_running(settings: Settings, on_fail: OnFail, stop: asyncio.Task[N
         )
 
         async def start() -> None:
-            await asyncio.gather(until_there(producer.start), embedder.embed(["warm"]))
+            await asyncio.gather(until_there(producer.start), start_embedder(embedder))
             await until_there(edge.start)
 
         starting = asyncio.create_task(start())

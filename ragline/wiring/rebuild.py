@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from consumers.rebuild.vectors import VectorTables
 from ragline.settings import Settings
-from ragline.wiring.stores import build_blobs, build_embedder, build_vectors
+from ragline.wiring.stores import build_blobs, build_embedder, build_vectors, caches_vectors, start_embedder
 from storage.ports import BlobStore, VectorIndex
 from storage.postgres.unit_of_work import Database
 
@@ -27,7 +27,8 @@ class Stores:
         """With the embedder, which takes a while to load. Raises: SettingsError."""
         embedder = build_embedder(self.settings)
         try:
-            yield VectorTables(self.database, self.vectors, embedder)
+            await start_embedder(embedder)
+            yield VectorTables(self.database, self.vectors, embedder, caches=caches_vectors(self.settings))
         finally:
             await embedder.close()
 

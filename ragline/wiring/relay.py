@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from consumers.relay.inspection import inspections
 from consumers.relay.retention import expire_forever
@@ -29,7 +30,8 @@ async def relaying(settings: Settings, on_fail: OnFail) -> AsyncIterator[None]:
         if not task.cancelled() and (error := task.exception()) is not None:
             on_fail(error)
 
-    working = (relay_forever(database, producer), expire_forever(database, blobs), producer.watch())
+    expiring = expire_forever(database, blobs, cache_kept=timedelta(days=settings.embedding.cache_days))
+    working = (relay_forever(database, producer), expiring, producer.watch())
     tasks = [asyncio.create_task(one) for one in working]
     for task in tasks:
         task.add_done_callback(ended)

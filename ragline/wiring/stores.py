@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from providers.catalog import ModelSpec, build_chat_models, start_chat_models
+from providers import catalog
+from providers.catalog import EmbeddingSpec, ModelSpec, build_chat_models, start_chat_models
 from providers.embeddings import WordLlamaEmbedder
 from providers.ports import Embedder, Models, Reranker
 from providers.rerankers import LiteLLMReranker, ServerReranker
 from providers.tokens import TiktokenCounter
-from ragline.settings import Settings, SettingsError, model_key, resolve_secret
+from ragline.settings import (
+    OFFLINE_EMBEDDING,
+    Settings,
+    SettingsError,
+    embedding_key,
+    model_key,
+    resolve_secret,
+)
 from retrieval.feature_reranker import FeatureReranker
 from retrieval.follow_up import QueryRewriter
 from retrieval.preparing import Contexts
@@ -77,10 +85,37 @@ def build_vectors(settings: Settings) -> VectorIndex:
 
 
 def build_embedder(settings: Settings) -> Embedder:
-    """The offline embedder; others come with their setting. Raises: SettingsError."""
-    if settings.embedding_model != "wordllama-256":
-        raise SettingsError(f'setting embedding_model: "{settings.embedding_model}" is unknown; known: wordllama-256')
-    return WordLlamaEmbedder()
+    """The configured embedder; nothing is connected yet. Raises: SettingsError."""
+    given = settings.embedding
+    spec = EmbeddingSpec(
+        model=given.model,
+        api_base=given.api_base,
+        api_key=embedding_key(settings),
+        dimensions=given.dimensions,
+        ask_dimensions=given.ask_dimensions,
+        batch_size=given.batch_size,
+        max_batch_tokens=given.max_batch_tokens,
+        requests_at_once=given.requests_at_once,
+        timeout_s=given.timeout_s,
+        adapter=given.adapter,
+    )
+    try:
+        return catalog.build_embedder(spec)
+    except ValueError as error:
+        raise SettingsError(f"setting embedding.{error}") from None
+
+
+async def start_embedder(embedder: Embedder) -> None:
+    """What takes seconds is done before the first text. Raises: SettingsError for a model that nobody knows."""
+    try:
+        await catalog.start_embedder(embedder)
+    except ValueError as error:
+        raise SettingsError(f"setting embedding.model: {error}") from None
+
+
+def caches_vectors(settings: Settings) -> bool:
+    """Whether vectors are kept to be used again: not those of the offline model, which cost next to nothing."""
+    return settings.embedding.cache_days > 0 and settings.embedding.model != OFFLINE_EMBEDDING
 
 
 def build_reranker(settings: Settings) -> Reranker:

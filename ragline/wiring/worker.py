@@ -18,6 +18,7 @@ from consumers.index.subscriber import index
 from consumers.index.upkeep import IndexUpkeep
 from consumers.index.writer import IndexWriter
 from consumers.message_search.subscriber import message_search
+from consumers.rebuild.other_models import warn_of_other_models
 from consumers.tenant_limit import TenantLimit
 from consumers.transcript.subscriber import transcript
 from providers.catalog import close_chat_models
@@ -34,6 +35,8 @@ from ragline.wiring.stores import (
     build_reranker,
     build_searcher,
     build_vectors,
+    caches_vectors,
+    start_embedder,
     start_models,
 )
 from storage.log.producer import LogProducer
@@ -96,6 +99,8 @@ class Worker:
         embedder = build_embedder(settings)
         for close in (blobs.close, vectors.close, embedder.close):
             stack.push_async_callback(close)
+        await start_embedder(embedder)
+        await until_there(lambda: warn_of_other_models(database, embedder.model))
         await self._start_consumers(_Clients(database, producer, publisher, slot, blobs, vectors, embedder))
 
     async def stop(self) -> None:
@@ -154,6 +159,7 @@ class Worker:
             slots=settings.worker.document_slots,
             lease_s=settings.worker.lease_s,
             max_attempts=settings.worker.max_attempts,
+            caches_vectors=caches_vectors(settings),
         )
         await until_there(lambda: jobs.start(self._on_fail))
         stack.push_async_callback(jobs.stop)
@@ -173,7 +179,7 @@ class Worker:
         await start_models(models)
         self._stack.push_async_callback(close_chat_models, models)
         tokens = TiktokenCounter()
-        await asyncio.gather(asyncio.to_thread(tokens.count, "warm"), clients.embedder.embed(["warm"]))
+        await asyncio.to_thread(tokens.count, "warm")
         reranker = build_reranker(settings)
         self._stack.push_async_callback(reranker.close)
         if isinstance(reranker, LiteLLMReranker):

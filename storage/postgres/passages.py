@@ -66,6 +66,22 @@ class PassageVisibility:
             )
         return [row["id"] for row in rows] if len(rows) <= at_most else None
 
+    async def superseded(self, tenant_id: UUID, passage_ids: Sequence[UUID]) -> set[tuple[UUID, int]]:
+        """The indexed versions among the passages' that another version of their document has replaced. Raises: Retry.
+
+        A search that began before such a switch may know nothing of the version that readers see now.
+        """
+        async with self._database.transaction(tenant_id) as work:
+            rows = await work.fetch(
+                "SELECT DISTINCT p.document_id, p.version FROM passages p JOIN documents d ON d.id = p.document_id"
+                " JOIN document_versions v ON (v.document_id, v.version) = (p.document_id, p.version)"
+                " WHERE p.id = ANY($1::uuid[]) AND p.tenant_id = $2 AND d.deleted_at IS NULL"
+                " AND v.status = 'indexed' AND v.version <> d.active_version",
+                list(passage_ids),
+                tenant_id,
+            )
+        return {(row["document_id"], row["version"]) for row in rows}
+
 
 def _filter_values(documents: DocumentFilter) -> tuple[object, ...]:
     ids, types = documents.document_ids, documents.types

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, LargeBinary, Text, func, text
+from sqlalchemy import BigInteger, Column, Date, DateTime, Identity, Index, LargeBinary, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
@@ -251,7 +251,9 @@ class UnpublishedRow(SQLModel, table=True):
 
 
 class DocumentRow(SQLModel, table=True):
-    """A document of a tenant. Search sees `active_version` only; `latest_version` may still be in work.
+    """A document of a tenant. Search sees `active_version` only; `latest_version` is the highest number given.
+
+    `latest_request` counts uploads and restores: the version with this `request` is the one last asked for.
 
     A deleted one is purged once its blobs and vectors are gone too.
     """
@@ -277,6 +279,7 @@ class DocumentRow(SQLModel, table=True):
     )
     active_version: int | None = None
     latest_version: int = _default(1)
+    latest_request: int = _default(1)
     created_at: datetime = _created_at()
     updated_at: datetime = _created_at()
     deleted_at: datetime | None = Field(default=None, sa_column=_at())
@@ -284,7 +287,11 @@ class DocumentRow(SQLModel, table=True):
 
 
 class DocumentVersionRow(SQLModel, table=True):
-    """The bytes of a document at one time, and how far they are learnt; also the leased job that learns them."""
+    """The bytes of a document at one time, and how far they are learnt; also the leased job that learns them.
+
+    Of a document's versions the one with the highest `request` that is indexed is active. An indexed one that is not
+    has `superseded_at` until its vectors are removed; its passages and its batches in the blob store stay.
+    """
 
     __tablename__ = "document_versions"
     __table_args__ = (
@@ -301,11 +308,13 @@ class DocumentVersionRow(SQLModel, table=True):
             "created_at",
             postgresql_where=text("status IN ('queued', 'parsing', 'embedding', 'indexing')"),
         ),
+        Index("document_versions_superseded", "superseded_at", postgresql_where=text("superseded_at IS NOT NULL")),
     )
     document_id: UUID = Field(primary_key=True, foreign_key="documents.id")
     version: int = Field(primary_key=True)
     tenant_id: UUID
     user_id: UUID
+    request: int = _default(1)
     status: str = _default("queued")
     error_code: str | None = None
     error_message: str | None = None
@@ -328,6 +337,7 @@ class DocumentVersionRow(SQLModel, table=True):
     lease_until: datetime | None = Field(default=None, sa_column=_at())
     not_before: datetime | None = Field(default=None, sa_column=_at())
     started_at: datetime | None = Field(default=None, sa_column=_at())
+    superseded_at: datetime | None = Field(default=None, sa_column=_at())
     created_at: datetime = _created_at()
     updated_at: datetime = _created_at()
 
@@ -380,3 +390,15 @@ class DeadLetterActionRow(SQLModel, table=True):
     at: datetime = _created_at()
     record_id: str | None = None
     tenant_id: UUID | None = None
+
+
+class EmbeddingCacheRow(SQLModel, table=True):
+    """A vector (float32, little-endian) by the SHA-256 of its text, and the day of its last use."""
+
+    __tablename__ = "embedding_cache"
+    __table_args__ = (Index("embedding_cache_used", "used_on"),)
+    tenant_id: UUID = Field(primary_key=True)
+    model: str = Field(primary_key=True)
+    content_hash: bytes = Field(primary_key=True)
+    vector: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    used_on: date = Field(sa_column=Column(Date, nullable=False, server_default=text("CURRENT_DATE")))

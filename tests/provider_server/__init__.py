@@ -1,4 +1,4 @@
-"""A test server that speaks OpenAI's chat-completions protocol, well or badly, as it is told.
+"""A test server that speaks OpenAI's protocols of chat completions and embeddings, well or badly, as it is told.
 
 `python -m tests.provider_server --port 9000`, or `async with ProviderServer() as server` in a test.
 How it behaves: `behaviour.Behaviour`. Three ways to say it, the later wins:

@@ -50,6 +50,9 @@ class Behaviour:
     error_after: int = -1  # an {"error": …} object in the stream
     stall_after: int = -1  # silence, the connection stays
     hang: bool = False  # no answer, not even headers
+    width: int = 8  # of vectors that are asked for without `dimensions`
+    max_inputs: int = -1  # texts of one request for vectors; more are refused
+    max_input_characters: int = -1  # of a text to embed; a longer one is refused
 
     @property
     def stop_after(self) -> int:

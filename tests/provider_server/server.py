@@ -31,6 +31,8 @@ class Stats:
     active: int = 0
     active_peak: int = 0
     embedding_calls: int = 0
+    embedded: Counter[str] = field(default_factory=Counter)
+    largest_request: int = 0
     connections: set[Any] = field(default_factory=set)
     requests: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_KEPT_REQUESTS))
     disconnect_times: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT_REQUESTS))
@@ -191,13 +193,24 @@ class ProviderServer:
         return web.json_response(_HEAD | {"object": "chat.completion", "choices": [choice], "usage": _usage(call)})
 
     async def _embeddings(self, request: web.Request) -> web.Response:
+        """What it answers it has done: its texts are counted even if the client is gone by then."""
         body = await request.json()
-        self.stats.embedding_calls += 1
         texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
         how = self._behaviour(str(body["model"]), texts[0])
-        if refusal := _refusal(how, body):
-            return refusal
-        width = int(body.get("dimensions", 8))
+        stats = self.stats
+        stats.embedding_calls += 1
+        stats.active += 1
+        stats.active_peak = max(stats.active_peak, stats.active)
+        try:
+            if refusal := _refusal(how, body) or _too_long(how, texts):
+                stats.errors_sent += 1
+                return refusal
+            stats.embedded.update(texts)
+            stats.largest_request = max(stats.largest_request, len(texts))
+            await asyncio.sleep(how.first_token_s)
+        finally:
+            stats.active -= 1
+        width = int(body.get("dimensions", how.width))
         items = [{"object": "embedding", "index": i, "embedding": _vector(t, width)} for i, t in enumerate(texts)]
         return web.json_response({"object": "list", "model": body["model"], "data": items[::-1]})
 
@@ -233,7 +246,8 @@ class ProviderServer:
 
     async def _stats(self, request: web.Request) -> web.Response:
         stats = self.stats
-        names = ("calls", "finished", "errors_sent", "tokens_sent", "disconnects", "active", "active_peak")
+        names = ("calls", "finished", "errors_sent", "tokens_sent", "disconnects", "active", "active_peak",
+                 "embedding_calls", "embedded")  # fmt: skip
         return web.json_response({name: getattr(stats, name) for name in names} | {"requests": list(stats.requests)})
 
 
@@ -308,6 +322,14 @@ def _refusal(how: Behaviour, body: dict[str, Any]) -> web.Response | None:
         return _error(400, "unsupported_parameter", f"unsupported parameter: {how.refuse}{hint}", {})
     if body.get("continue_final_message") and body.get("add_generation_prompt", True):
         return _error(400, "invalid_request", "cannot set both continue_final_message and add_generation_prompt", {})
+    return None
+
+
+def _too_long(how: Behaviour, texts: list[str]) -> web.Response | None:
+    if 0 <= how.max_inputs < len(texts):
+        return _error(422, "", f"batch size {len(texts)} > maximum allowed batch size {how.max_inputs}", {})
+    if 0 <= how.max_input_characters < max(map(len, texts)):
+        return _error(400, "context_length_exceeded", "this model's maximum context length is less", {})
     return None
 
 

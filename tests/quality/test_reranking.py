@@ -43,6 +43,9 @@ class AllShown:
     async def matching(self, tenant_id: UUID, documents: DocumentFilter, *, at_most: int) -> list[UUID] | None:
         raise AssertionError("nothing is filtered here")
 
+    async def superseded(self, tenant_id: UUID, passage_ids: Sequence[UUID]) -> set[tuple[UUID, int]]:
+        raise AssertionError("nothing is hidden here")
+
 
 @pytest.fixture(scope="module")
 def views(samples: Samples) -> list[PassageView]:

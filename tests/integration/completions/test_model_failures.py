@@ -8,9 +8,11 @@ from uuid import UUID
 import pytest
 
 from providers.catalog import ModelSpec
+from providers.ports import ProviderError
 from schemas.commands import Generation
+from schemas.ids import new_id
 from schemas.stream_fold import FoldState
-from tests.integration.completions.rig import Rig, spec
+from tests.integration.completions.rig import TENANT, Rig, spec
 from tests.provider_server import ProviderServer, answer_text
 
 
@@ -106,3 +108,26 @@ async def test_where_nobody_can_answer_the_last_model_says_why(rig: Rig, provide
         assert status(await rig.reader.ended(again.completion_id)) == ("complete", None)
     assert (await rig.message(again.ai_message_id))["model"] == "first"
     assert (await rig.message(asked.ai_message_id))["error_code"] == "attempts_exhausted"
+
+
+async def test_an_embedding_model_that_refuses_ends_the_answer_with_its_reason(
+    rig: Rig, provider: ProviderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(_: object) -> None:
+        raise ProviderError("auth", "the key is wrong", retryable=False)
+
+    monkeypatch.setattr(rig.embedder, "embed", refuse)
+    async with rig.database.transaction() as work:
+        await work.execute(
+            "INSERT INTO documents (id, tenant_id, user_id, name, active_version) VALUES ($1, $2, $1, 'any', 1)",
+            new_id(),
+            TENANT,
+        )
+    async with rig.worker(spec(provider.url)):
+        asked = await rig.ask(await rig.session(), "What do the documents say?")
+        state = await rig.reader.ended(asked.completion_id)
+    assert status(state) == ("failed", "auth")
+    assert state.ended is not None
+    assert state.ended.error is not None
+    assert state.ended.error.message == "the query could not be embedded: the key is wrong"
+    assert provider.stats.calls == 0

@@ -23,6 +23,7 @@ from consumers.documents.subscriber import documents
 from consumers.index.subscriber import index
 from consumers.index.upkeep import IndexUpkeep
 from consumers.index.writer import IndexWriter
+from consumers.relay.sweep import relay_forever
 from providers.ports import Embedder
 from providers.tokens import TiktokenCounter
 from schemas.commands import AddDocument, DeleteDocument
@@ -228,6 +229,16 @@ class Room:
         finally:
             await jobs.stop()
         assert errors == []
+
+    @asynccontextmanager
+    async def relaying(self) -> AsyncIterator[None]:
+        """Publishes what a worker committed and could not publish any more: needed where one is killed."""
+        relay = asyncio.create_task(relay_forever(self.database, self.producer, interval_s=0.2))
+        try:
+            yield
+        finally:
+            relay.cancel()
+            await asyncio.gather(relay, return_exceptions=True)
 
     @asynccontextmanager
     async def consuming(self, *, with_index: bool = True) -> AsyncIterator[None]:

@@ -31,10 +31,10 @@ DATA = "\n".join(LINES).encode()
 
 
 @asynccontextmanager
-async def worker(room: Room, name: str) -> AsyncIterator[Process]:
+async def worker(room: Room, name: str, *api_base: str) -> AsyncIterator[Process]:
+    arguments = (room.dsn, room.bootstrap, str(room.folder), name, *api_base)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.integration.documents.worker", room.dsn, room.bootstrap, str(room.folder), name),
-        stdout=PIPE,
+        *(sys.executable, "-m", "tests.integration.documents.worker", *arguments), stdout=PIPE
     )
     try:
         assert process.stdout is not None
@@ -47,7 +47,7 @@ async def worker(room: Room, name: str) -> AsyncIterator[Process]:
 
 
 async def test_a_killed_workers_document_is_continued_from_the_first_missing_batch(room: Room) -> None:
-    async with room.consuming():
+    async with room.consuming(), room.relaying():
         document_id = await room.upload(DATA)
         for number in range(3):
             async with worker(room, f"victim-{number}") as process:
@@ -82,7 +82,7 @@ async def test_a_worker_told_to_end_hands_over_at_once(room: Room) -> None:
 
 
 async def test_a_file_that_kills_the_worker_ends_after_five_attempts(room: Room) -> None:
-    async with room.consuming():
+    async with room.consuming(), room.relaying():
         document_id = await room.upload(b"poison", "poison")
         for number in range(5):
             async with worker(room, f"victim-{number}") as process:

@@ -28,6 +28,11 @@ async def embedded(room: Room, data: bytes) -> list[Envelope]:
         document_id = await room.upload(data)
         n_batches = -(-len(data.splitlines()) // 10)
         await room.heard.until(lambda: len(room.heard.of(document_id, PassagesEmbedded)) == n_batches)
+    return await index_commands(room)
+
+
+async def index_commands(room: Room) -> list[Envelope]:
+    """The commands that would index what is embedded."""
     async with room.database.transaction() as work:
         rows = await work.fetch("SELECT * FROM outbox WHERE topic = $1 ORDER BY seq", KNOWLEDGE_INDEX.name)
     records = [outbox._record(row) for row in rows]

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from consumers.documents.claims import Claim
 from consumers.documents.reading import Reading
-from tests.integration.documents.room import HashEmbedder, open_room, read_lines
+from providers.catalog import EmbeddingSpec, build_embedder
+from providers.ports import Embedder
+from tests.integration.documents.room import DIMENSIONS, HashEmbedder, open_room, read_lines
 
 
 async def read_or_die(path: Path, claim: Claim) -> Reading:
@@ -20,10 +22,18 @@ async def read_or_die(path: Path, claim: Claim) -> Reading:
     return await read_lines(path, claim)
 
 
-async def main(dsn: str, bootstrap: str, folder: str, name: str) -> None:
-    """Learns until SIGTERM; every embedded text is a line in FOLDER/embedded."""
-    embedder = HashEmbedder(log=Path(folder) / "embedded", delay_s=0.05)
-    async with open_room(dsn, bootstrap, Path(folder)) as room, room.learning(embedder, name=name, read=read_or_die):
+async def main(dsn: str, bootstrap: str, folder: str, name: str, api_base: str = "") -> None:
+    """Learns until SIGTERM, by the embeddings of API_BASE and with a cache, or by itself.
+
+    Then every embedded text is a line in FOLDER/embedded.
+    """
+    embedder: Embedder = HashEmbedder(log=Path(folder) / "embedded", delay_s=0.05)
+    if api_base:
+        embedder = build_embedder(EmbeddingSpec("openai/e", api_base=api_base, dimensions=DIMENSIONS))
+    async with (
+        open_room(dsn, bootstrap, Path(folder)) as room,
+        room.learning(embedder, name=name, read=read_or_die, caches_vectors=bool(api_base)),
+    ):
         stopped = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
         print("ready", flush=True)

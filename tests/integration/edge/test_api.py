@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from providers.ports import ProviderError
 from schemas.errors import Retry
 from schemas.topics import IDENTITY_STATE
 from storage.log.producer import LogProducer
@@ -133,15 +134,19 @@ async def test_a_bug_is_a_problem_too_and_tells_nothing_of_the_inside(
     assert "secret" not in json.dumps(problem)
 
 
+@pytest.mark.parametrize("error", [Retry("PostgreSQL: gone"), ProviderError("auth", "a secret", retryable=False)])
 async def test_search_that_is_away_is_a_503(
-    edge: RunningEdge, somebody: Person, monkeypatch: pytest.MonkeyPatch
+    edge: RunningEdge, somebody: Person, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
+    """Also where the embedding model refuses: the reason is the operators'."""
+
     async def away(*_: object, **__: object) -> None:
-        raise Retry("PostgreSQL: gone")
+        raise error
 
     monkeypatch.setattr(edge.searcher, "find", away)
     async with edge.client(somebody) as client:
-        assert_problem(await client.post("/api/v1/search", json={"query": "x"}), 503, "search_unavailable")
+        problem = assert_problem(await client.post("/api/v1/search", json={"query": "x"}), 503, "search_unavailable")
+    assert str(error) not in json.dumps(problem)
 
 
 async def test_one_document_shows_every_route(edge: RunningEdge) -> None:

@@ -58,6 +58,8 @@ async def test_a_document_beyond_the_limit_is_refused_for_now(
         key = {"idempotency-key": str(new_id())}
         refused = await upload(client, b"%PDF-1.4 third", headers=key)
         assert (refused.status_code, refused.json()["code"]) == (429, "too_many_waiting"), refused.text
+        version = await client.put(f"/api/v1/documents/{uploaded[0]}", files={"file": ("a", b"new bytes")})
+        assert (version.status_code, version.json()["code"]) == (429, "too_many_waiting"), "a new version waits too"
         assert len((await client.get("/api/v1/documents")).json()["items"]) == 2
         async with database.transaction() as work:
             await work.execute(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -241,7 +242,7 @@ async def test_nothing_moves_while_the_history_is_read(database: Database, blobs
         before = await kept(database, walk.tenant_id)
         assert await delete_expired(database, blobs) == 0
         assert await kept(database, walk.tenant_id) == before
-    expiring = asyncio.create_task(expire_forever(database, blobs, interval_s=0.02))
+    expiring = asyncio.create_task(expire_forever(database, blobs, cache_kept=timedelta(days=1), interval_s=0.02))
     async with asyncio.timeout(10):  # the server notices that the reader is gone
         while await kept(database, walk.tenant_id):
             await asyncio.sleep(0.02)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from uuid import UUID
 
 import lancedb
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from consumers.index.table_locks import lock_tables
+from consumers.rebuild.other_models import warn_of_other_models
 from consumers.rebuild.vectors import VectorsReport, VectorTables
+from providers.ports import ProviderError
 from ragline.dev_stack.embedded import EmbeddedServers
+from retrieval.search import Searcher
 from schemas.events import DocumentIndexed
 from storage.ports import VectorRow
+from storage.postgres.passages import PassageVisibility
 from storage.vectors.names import table_name
 from tests.integration.documents.room import HashEmbedder, Room, open_room
 
@@ -116,12 +121,57 @@ async def waiting(room: Room) -> int:
     return int(row["n"])
 
 
-async def test_what_another_model_embedded_is_counted_and_left(room: Room) -> None:
-    await learn(room, "old")
-    async with room.database.transaction() as work:
-        await work.execute("UPDATE document_versions SET embedding_model = 'older'")
-    found = await rebuild(room)
-    assert (found.n_passages, found.n_other_models) == (0, 25)
+class Other(HashEmbedder):
+    """Another model; its vectors are shorter. Fails where it is told to: now and for good, in this order."""
+
+    model = "other-12"
+    dimensions = 12
+    fails_after = -2
+
+    async def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        self.fails_after -= 1
+        if self.fails_after in (-1, 0):
+            raise ProviderError("overloaded", "not now", retryable=self.fails_after == 0, retry_after_s=0)
+        vectors = (await super().embed(texts))[:, :12]
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+
+async def test_what_another_model_embedded_is_said_and_then_embedded_anew(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also when it breaks off in the middle; deleted documents leave nothing behind."""
+    [*_, deleted] = await learn(room, *(f"document {n}" for n in range(8)))
+    other = Other()
+    await warn_of_other_models(room.database, other.model)
+    assert (
+        "search does not find 8 documents: they were learnt under the embedding model hash-16, and other-12 is"
+        " configured; run `ragline rebuild vectors --execute`" in caplog.text
+    )
+    tables, now = VectorTables(room.database, room.vectors, other), table_name(room.tenant_id, other.model)
+    shown, broken, mended, clean = (VectorsReport() for _ in range(4))
+    await tables.rebuild(room.tenant_id, shown, execute=False)
+    assert shown == VectorsReport(n_other_models=200)
+    other.fails_after = 20
+    with pytest.raises(ProviderError):
+        await tables.rebuild(room.tenant_id, broken, execute=True)
+    assert 0 < broken.n_adopted < 200
+    assert await room.vectors.count(table(room)) == 200 - broken.n_adopted
+    await tables.rebuild(room.tenant_id, mended, execute=True)
+    assert mended.n_other_models == mended.n_adopted == 200 - broken.n_adopted
+    assert (await room.vectors.count(table(room)), await room.vectors.count(now)) == (0, 200)
+    await tables.rebuild(room.tenant_id, clean, execute=False)
+    assert clean == VectorsReport(n_passages=200)
+    caplog.clear()
+    await warn_of_other_models(room.database, other.model)
+    assert caplog.text == ""
+    searcher = Searcher(room.vectors, other, PassageVisibility(room.database))
+    [best] = await searcher.search(room.tenant_id, "document 3 7", limit=1, mode="vector")
+    assert best.passage.text == "document 3 7"
+    async with room.learning(HashEmbedder()), room.consuming():
+        await room.delete(deleted)
+        async with asyncio.timeout(20):
+            while await room.vectors.count(now) > 175:
+                await asyncio.sleep(0.02)
 
 
 async def ids_of(room: Room, document_id: UUID) -> list[UUID]:

@@ -2,10 +2,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
-from providers.catalog import ModelSpec, build_chat_models, close_chat_models, start_chat_models
+from providers.catalog import (
+    EmbeddingSpec,
+    ModelSpec,
+    build_chat_models,
+    build_embedder,
+    close_chat_models,
+    start_chat_models,
+)
+from providers.embeddings import WordLlamaEmbedder
+from providers.embeddings_litellm import LiteLLMEmbeddings
+from providers.embeddings_openai import OpenAIEmbeddings
+from providers.embeddings_remote import RemoteEmbedder
 from providers.extractive import ExtractiveAnswerer
 from providers.llm_direct import DirectChatModel
 from providers.llm_litellm import LiteLLMChatModel
@@ -74,9 +86,33 @@ def test_litellm_is_imported_only_where_a_model_needs_it() -> None:
         "    models = build_chat_models([ModelSpec('m', model)], counter=TiktokenCounter())\n"
         "    await start_chat_models(models)\n"
         "    await close_chat_models(models)\n"
+        "build_embedder(EmbeddingSpec('cohere/x', dimensions=8))\n"
         "asyncio.run(main('openai/x'))\n"
         "assert not {'litellm', 'tiktoken', 'wordllama'} & sys.modules.keys()\n"
         "asyncio.run(main('anthropic/x'))\n"
         "assert 'litellm' in sys.modules\n"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=100, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "api_base", "adapter", "kind"),
+    [
+        ("openai/text-embedding-3-small", None, "auto", OpenAIEmbeddings),
+        ("hosted_vllm/BAAI/bge-m3", "http://localhost:8000/v1", "auto", OpenAIEmbeddings),
+        ("bge-m3", "http://localhost:8000/v1", "direct", OpenAIEmbeddings),
+        ("cohere/embed-english-v3.0", None, "auto", LiteLLMEmbeddings),
+        ("openai/e", "http://localhost:8000/v1", "litellm", LiteLLMEmbeddings),
+    ],
+)
+async def test_which_embedder(model: str, api_base: str | None, adapter: Any, kind: type) -> None:
+    embedder = build_embedder(EmbeddingSpec(model, api_base=api_base, adapter=adapter, dimensions=8))
+    assert isinstance(embedder, RemoteEmbedder)
+    assert type(embedder._api) is kind
+    assert (embedder.model, embedder.dimensions) == (f"{model}-8", 8), "the same vectors by whatever adapter"
+    await embedder.close()
+
+
+def test_the_offline_embedder_is_the_default() -> None:
+    assert isinstance(build_embedder(EmbeddingSpec()), WordLlamaEmbedder)
+    assert EmbeddingSpec().is_offline

@@ -8,7 +8,7 @@ import pytest
 
 from providers.rerankers import LiteLLMReranker, ServerReranker
 from ragline.settings import Settings, SettingsError, check_model_keys, load_settings
-from ragline.wiring.stores import build_reranker
+from ragline.wiring.stores import build_embedder, build_reranker, start_embedder
 from retrieval.feature_reranker import FeatureReranker
 
 KEY = "sk-very-secret"
@@ -33,6 +33,10 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("RAGLINE_WORKER__CHECKPOINT_S", "nan", "setting worker.checkpoint_s: Input should be less than or equal"),
         ("RAGLINE_MODELS", '[{"name": "a", "model": "x", "stall_timeout_s": "inf"}]',
          "setting models.0.stall_timeout_s: Input should be less than or equal to 3600"),
+        ("RAGLINE_EMBEDDING__DIMENSIONS", "0", "setting embedding.dimensions: Input should be greater than or equal"),
+        ("RAGLINE_EMBEDDING__MODEL", "openai/x", "setting embedding: dimensions: say how long the vectors"),
+        ("RAGLINE_EMBEDDING__DIMENSIONS", "64", 'setting embedding: dimensions: "wordllama-256" has 256 (got 64)'),
+        ("RAGLINE_EMBEDDING_MODEL", "x", "environment variable RAGLINE_EMBEDDING_MODEL: there is no such setting"),
         ("RAGLINE_EDGE_PORT", "1", "environment variable RAGLINE_EDGE_PORT: there is no such setting"),
         ("RAGLINE_EDGE__BOGUS", "1", "environment variable RAGLINE_EDGE__BOGUS: there is no such setting"),
     ],
@@ -60,3 +64,28 @@ def test_a_key_that_is_in_no_variable_names_its_model() -> None:
     settings = Settings.model_validate({"models": models})
     with pytest.raises(SettingsError, match=r'models\.1\.api_key \(model "b"\): environment variable .* is not set'):
         check_model_keys(settings)
+    with pytest.raises(SettingsError, match=r"embedding\.api_key: environment variable .* is not set"):
+        check_model_keys(Settings.model_validate({"embedding": {"api_key": "env:RAGLINE_TEST_NOWHERE"}}))
+
+
+@pytest.mark.parametrize(
+    ("embedding", "says"),
+    [
+        ({"model": "openai/x", "dimensions": 8, "api_base": "localhost:80"},
+         'setting embedding.api_base must begin with http:// or https:// (got "localhost:80")'),
+        ({"model": "x/y", "dimensions": 8, "adapter": "direct"},
+         'setting embedding.adapter "direct" needs an api_base'),
+        ({"model": "openai/x", "dimensions": 8, "api_key": "env:RAGLINE_TEST_NOWHERE"},
+         "setting embedding.api_key: environment variable RAGLINE_TEST_NOWHERE is not set"),
+    ],
+)  # fmt: skip
+def test_an_embedding_model_that_cannot_work(embedding: dict[str, object], says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        build_embedder(Settings.model_validate({"embedding": embedding}))
+    assert str(caught.value) == says
+
+
+async def test_an_embedding_model_that_nobody_knows_ends_the_start() -> None:
+    embedder = build_embedder(Settings.model_validate({"embedding": {"model": "nonsense/x", "dimensions": 8}}))
+    with pytest.raises(SettingsError, match=r'^setting embedding\.model: litellm knows no provider for "nonsense/x"'):
+        await start_embedder(embedder)

@@ -21,6 +21,8 @@ api_key = "a literal secret"
 name = "slow"
 model = "openai/y"
 api_key = "env:NAME_OF_A_VARIABLE"
+[embedding]
+api_key = "another literal secret"
 """
 
 
@@ -55,9 +57,10 @@ def test_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert rows["models.0.api_key"].value == "********"
     assert rows["models.1.api_key"].value == "env:NAME_OF_A_VARIABLE"
     assert rows["client.api_key"].value == "********"
+    assert rows["embedding.api_key"].value == "********"
     shown = repr(rows)
     assert "hunter2" not in shown
-    assert "a literal secret" not in shown
+    assert "literal secret" not in shown
     assert "kkkk" not in shown
 
 

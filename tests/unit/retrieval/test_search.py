@@ -28,6 +28,7 @@ class Shown:
         self.passages = {view.id: view for view in passages}
         self.asked: list[int] = []
         self.most = 10_000
+        self.replaced: dict[UUID, tuple[UUID, int]] = {}
 
     async def visible(
         self, tenant_id: UUID, passage_ids: Sequence[UUID], documents: DocumentFilter = EVERY
@@ -42,6 +43,10 @@ class Shown:
     async def matching(self, tenant_id: UUID, documents: DocumentFilter, *, at_most: int) -> list[UUID] | None:
         found = {view.document_id for view in self.passages.values() if view.document_type in (documents.types or ())}
         return sorted(found) if len(found) <= min(at_most, self.most) else None
+
+    async def superseded(self, tenant_id: UUID, passage_ids: Sequence[UUID]) -> set[tuple[UUID, int]]:
+        assert tenant_id == TENANT
+        return {self.replaced[i] for i in passage_ids if i in self.replaced}
 
 
 class CountingIndex(MemoryVectorIndex):
@@ -137,6 +142,19 @@ async def test_an_embedder_that_is_away_is_tried_again() -> None:
     with pytest.raises(Retry) as raised:
         await Searcher(MemoryVectorIndex(), Away(), Shown([])).search(TENANT, "x")
     assert raised.value.after_s == 3
+
+
+async def test_a_search_that_a_switch_overtook_is_repeated_until_it_knows_of_no_other() -> None:
+    """Its candidates were those of the old version, and PostgreSQL shows the new one only."""
+    old, new = passage("the loop counter reaches two", number=0), passage("the loop counter reaches three", number=1)
+    found, shown, index = await searcher([new], hidden=[old])
+    shown.replaced[old.id] = (old.document_id, 1)
+    await found.search(TENANT, "loop counter", limit=2)
+    assert len(index.limits) == 2, "once more, and then it knows"
+    shown.replaced.clear()
+    index.limits.clear()
+    await found.search(TENANT, "loop counter", limit=2)
+    assert len(index.limits) == 1
 
 
 LONG = (

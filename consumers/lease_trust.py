@@ -7,7 +7,7 @@ class LeaseTrust:
     """While PostgreSQL was away nobody could renew: all leases have expired when it is back, and their holders live.
 
     So after `away_s` without an answer (of PostgreSQL to this process) every lease counts anew, for `lease_s`: whoever
-    lives renews meanwhile, and no answer is asked of its model once more. The same holds for a process that was frozen.
+    lives renews meanwhile, and no work is done twice. The same holds for a process that was frozen.
     """
 
     def __init__(self, *, away_s: float, lease_s: float, now_s: float) -> None:

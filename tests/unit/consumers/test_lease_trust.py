@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consumers.completions.lease_trust import LeaseTrust
+from consumers.lease_trust import LeaseTrust
 
 
 def test_leases_are_trusted_while_postgresql_answers() -> None:

@@ -1,0 +1,410 @@
+"""Versions: the old one answers until the new one is indexed, the switch is atomic, any may be restored."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from consumers.documents.claims import document_prefix
+from consumers.documents.superseded import remove_superseded
+from retrieval.search import Searcher
+from schemas.commands import ReplaceDocument, RestoreVersion
+from schemas.envelope import Envelope
+from schemas.errors import Retry
+from schemas.events import (
+    CommandRejected,
+    DocumentDeleted,
+    DocumentFailed,
+    DocumentIndexed,
+    DocumentUploaded,
+    PassagesEmbedded,
+    RestoreRequested,
+)
+from schemas.ids import new_id
+from schemas.records import Body
+from storage.ports import VectorHit
+from storage.postgres.passages import PassageVisibility
+from storage.vectors.lance import LanceVectorIndex, Leg
+from storage.vectors.names import table_name
+from tests.integration.documents.room import HashEmbedder, Room
+from tests.integration.documents.test_deaths import worker
+from tests.integration.documents.test_index import handle, index_commands
+from tests.integration.documents.test_learning import purged
+
+QUERY = "line of the document"
+
+
+def lines(word: str, n: int = 35) -> bytes:
+    return "\n".join(f"line {i} of the document in its {word} version" for i in range(n)).encode()
+
+
+async def replace_command(room: Room, document_id: UUID, data: bytes) -> Envelope:
+    key = f"{document_prefix(room.tenant_id, document_id)}uploads/{new_id().hex}"
+    stored = await room.blobs.put_bytes(key, data)
+    sha256, size_bytes = stored.sha256, stored.size_bytes
+    return room.envelope(ReplaceDocument(document_id=document_id, blob_key=key, sha256=sha256, size_bytes=size_bytes))
+
+
+async def answer(room: Room, command: Envelope) -> Body:
+    await room.send(command)
+    return await room.heard.answer(command)
+
+
+async def replace(room: Room, document_id: UUID, data: bytes) -> int:
+    """The number of the new version."""
+    told = await answer(room, await replace_command(room, document_id, data))
+    assert isinstance(told, DocumentUploaded), told
+    return told.version
+
+
+async def restore(room: Room, document_id: UUID, version: int) -> RestoreRequested:
+    told = await answer(room, room.envelope(RestoreVersion(document_id=document_id, version=version)))
+    assert isinstance(told, RestoreRequested), told
+    return told
+
+
+async def indexed(room: Room, document_id: UUID, version: int, *, times: int = 1) -> DocumentIndexed:
+    """The version's last DocumentIndexed, when there are as many."""
+
+    def found() -> list[DocumentIndexed]:
+        ends = [end for end in room.heard.of(document_id, DocumentIndexed) if end.version == version]
+        return ends if len(ends) >= times else []
+
+    ends: list[DocumentIndexed] = await room.heard.until(found)
+    return ends[-1]
+
+
+async def active(room: Room, document_id: UUID) -> int | None:
+    row = await room.row("SELECT active_version FROM documents WHERE id = $1", document_id)
+    number: int | None = row["active_version"]
+    return number
+
+
+async def vectors_of(room: Room, *, model: str = "hash-16") -> dict[str, int]:
+    """Rows of the tenant's table by version."""
+    sizes = await room.vectors.batch_sizes(table_name(room.tenant_id, model))
+    found: dict[str, int] = {}
+    for batch_id, n in sizes.items():
+        version = batch_id.split(".")[1]
+        found[version] = found.get(version, 0) + n
+    return found
+
+
+def searcher(room: Room) -> Searcher:
+    return Searcher(room.vectors, HashEmbedder(), PassageVisibility(room.database))
+
+
+async def stopped(embedder: HashEmbedder) -> None:
+    """Returns when the embedder waits, as it was told to."""
+    async with asyncio.timeout(20):
+        while embedder.gate.is_set():
+            await asyncio.sleep(0.005)
+
+
+async def versions_found(room: Room) -> dict[int, int]:
+    """How many passages of which versions one search shows, if it may show all."""
+    found = await searcher(room).search(room.tenant_id, QUERY, limit=200, mode="text")
+    return dict(Counter(item.passage.version for item in found))
+
+
+async def test_the_old_version_answers_until_the_new_one_is_indexed(room: Room) -> None:
+    embedder = HashEmbedder()
+    async with room.consuming(), room.learning(embedder):
+        document_id = await room.upload(lines("first"))
+        await indexed(room, document_id, 1)
+        embedder.stop_after = 1
+        assert await replace(room, document_id, lines("second")) == 2
+        await room.heard.until(lambda: len(room.heard.of(document_id, PassagesEmbedded)) > 4)
+        await stopped(embedder)
+        assert await versions_found(room) == {1: 35}
+        assert await active(room, document_id) == 1
+        embedder.gate.set()
+        end = await indexed(room, document_id, 2)
+        assert (end.is_active, end.n_passages) == (True, 35)
+        assert await versions_found(room) == {2: 35}
+    await remove_superseded(room.database, room.vectors)
+    assert await vectors_of(room) == {"2": 35}
+
+
+async def test_a_version_that_fails_leaves_the_old_one_and_says_why(room: Room) -> None:
+    async with room.consuming(), room.learning(HashEmbedder()):
+        document_id = await room.upload(lines("first"))
+        await indexed(room, document_id, 1)
+        await replace(room, document_id, b"")
+        [failed] = await room.heard.until(lambda: room.heard.of(document_id, DocumentFailed))
+        assert (failed.version, failed.error.code) == (2, "empty_document")
+        assert await versions_found(room) == {1: 35}
+        assert await active(room, document_id) == 1
+        assert await replace(room, document_id, lines("third")) == 3
+        await indexed(room, document_id, 3)
+        assert await versions_found(room) == {3: 35}
+
+
+async def test_what_was_asked_for_last_wins_whatever_is_indexed_last(room: Room) -> None:
+    """Version 3 overtakes version 2, whose job is held up; version 1 is not indexed before either."""
+    held, free = HashEmbedder(), HashEmbedder()
+    held.stop_after = 1
+    async with room.consuming():
+        document_id = await room.upload(lines("first", 15))
+        async with room.learning(free):
+            await indexed(room, document_id, 1)
+        async with room.learning(held, name="held", slots=1, lease_s=600):
+            assert await replace(room, document_id, lines("second")) == 2
+            await room.heard.until(lambda: [e for e in room.heard.of(document_id, PassagesEmbedded) if e.version == 2])
+            async with room.learning(free, name="free"):
+                assert await replace(room, document_id, lines("third")) == 3
+                assert (await indexed(room, document_id, 3)).is_active
+                assert await versions_found(room) == {3: 35}
+                await stopped(held)
+                held.gate.set()
+                assert not (await indexed(room, document_id, 2)).is_active
+        assert await active(room, document_id) == 3
+        assert await versions_found(room) == {3: 35}
+    await remove_superseded(room.database, room.vectors)
+    assert await vectors_of(room) == {"3": 35}
+
+
+async def test_of_versions_that_are_indexed_in_one_batch_the_last_one_wins(room: Room) -> None:
+    async with room.consuming(with_index=False), room.learning(HashEmbedder()):
+        document_id = await room.upload(lines("first", 5))
+        for word in ("second", "third"):
+            await replace(room, document_id, lines(word, 5))
+        await room.heard.until(lambda: len(room.heard.of(document_id, PassagesEmbedded)) == 3)
+    commands = await index_commands(room)
+    assert await handle(room, [commands[2], commands[0], commands[1]]) == ["DocumentIndexed"] * 3
+    assert await active(room, document_id) == 3
+    assert await handle(room, commands) == [], "and nothing switches back"
+    await remove_superseded(room.database, room.vectors)
+    assert await vectors_of(room) == {"3": 5}
+
+
+async def test_a_removal_that_was_cut_short_is_repeated(room: Room) -> None:
+    class Dying(LanceVectorIndex):
+        async def delete_batches(self, table: str, batch_ids: Sequence[str]) -> None:
+            await super().delete_batches(table, batch_ids)
+            raise Retry("the process died after it")
+
+    async with room.consuming(), room.learning(HashEmbedder()) as jobs:
+        document_id = await room.upload(lines("first"))
+        await indexed(room, document_id, 1)
+        for loop in jobs._loops:
+            if loop.get_name() == "documents purge":
+                loop.cancel()  # what it does is done here
+        await replace(room, document_id, lines("second"))
+        await indexed(room, document_id, 2)
+    dying = Dying(str(room.folder / "vectors"))
+    with pytest.raises(Retry):
+        await remove_superseded(room.database, dying)
+    await dying.close()
+    assert await remove_superseded(room.database, room.vectors) == 1
+    assert await remove_superseded(room.database, room.vectors) == 0
+    assert await vectors_of(room) == {"2": 35}
+
+
+async def test_any_version_is_restored_without_being_parsed_or_embedded_again(room: Room) -> None:
+    embedder = HashEmbedder()
+    async with room.consuming(), room.learning(embedder):
+        document_id = await room.upload(lines("first"))
+        await indexed(room, document_id, 1)
+        await replace(room, document_id, lines("second"))
+        await indexed(room, document_id, 2)
+        await remove_superseded(room.database, room.vectors)
+        assert await vectors_of(room) == {"2": 35}
+        embedded = dict(embedder.counts)
+        told = await restore(room, document_id, 1)
+        assert (told.version, told.status, told.request) == (1, "embedding", 3)
+        assert (await indexed(room, document_id, 1, times=2)).is_active
+        assert await versions_found(room) == {1: 35}
+        assert dict(embedder.counts) == embedded, "nothing was embedded again"
+        kinds = [type(event).__name__ for event in room.heard.by_document[document_id]]
+        assert kinds.count("DocumentParsed") == 2, "and nothing parsed"
+        by_bytes = await answer(room, await replace_command(room, document_id, lines("second")))
+        assert isinstance(by_bytes, RestoreRequested), "the bytes of an earlier version restore it"
+        await indexed(room, document_id, 2, times=2)
+        assert await versions_found(room) == {2: 35}
+        same = await answer(room, await replace_command(room, document_id, lines("second")))
+        assert isinstance(same, CommandRejected)
+        assert (same.code, same.extra) == ("duplicate_document", {"document_id": str(document_id), "version": 2})
+    await remove_superseded(room.database, room.vectors)
+    assert await vectors_of(room) == {"2": 35}
+
+
+async def test_to_restore_what_is_active_keeps_it_from_what_is_in_work(room: Room) -> None:
+    embedder = HashEmbedder()
+    async with room.consuming(), room.learning(embedder):
+        document_id = await room.upload(lines("first"))
+        await indexed(room, document_id, 1)
+        embedder.gate.clear()
+        await replace(room, document_id, lines("second"))
+        assert (await restore(room, document_id, 1)).status == "indexed"
+        embedder.gate.set()
+        assert not (await indexed(room, document_id, 2)).is_active
+        assert await versions_found(room) == {1: 35}
+
+
+async def test_a_version_that_failed_may_be_tried_again(room: Room) -> None:
+    async with room.consuming(), room.learning(HashEmbedder()):
+        document_id = await room.upload(lines("first"))
+        await indexed(room, document_id, 1)
+        command = await replace_command(room, document_id, lines("second"))
+        assert isinstance(command.body, ReplaceDocument)
+        await room.blobs.delete(command.body.blob_key)
+        await room.send(command)
+        [failed] = await room.heard.until(lambda: room.heard.of(document_id, DocumentFailed))
+        assert failed.error.code == "blob_missing"
+        await room.blobs.put_bytes(command.body.blob_key, lines("second"))
+        assert (await restore(room, document_id, 2)).status == "queued"
+        assert (await indexed(room, document_id, 2)).is_active
+
+
+async def test_vectors_that_vanished_from_the_blob_store_are_embedded_again(room: Room) -> None:
+    embedder = HashEmbedder()
+    async with room.consuming(), room.learning(embedder):
+        document_id = await room.upload(lines("first"))
+        await indexed(room, document_id, 1)
+        await replace(room, document_id, lines("second"))
+        await indexed(room, document_id, 2)
+        [gone, *_] = [key for key in await room.keys(document_id) if key.startswith("v1/batch-")]
+        await room.blobs.delete(f"tenants/{room.tenant_id}/documents/{document_id}/{gone}")
+        embedder.counts.clear()
+        await restore(room, document_id, 1)
+        assert (await indexed(room, document_id, 1, times=2)).is_active
+        assert sum(embedder.counts.values()) == 10, "one batch"
+        assert await versions_found(room) == {1: 35}
+
+
+async def test_a_worker_killed_while_it_learns_a_version_changes_nothing_but_time(room: Room) -> None:
+    async with room.consuming(), asking(room) as answers:
+        async with room.learning(HashEmbedder()):
+            document_id = await room.upload(lines("first", 95))
+            await indexed(room, document_id, 1)
+        assert await replace(room, document_id, lines("second", 95)) == 2
+        async with worker(room, "victim") as process:
+            await room.heard.more(document_id, PassagesEmbedded, 2)
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+        assert await versions_found(room) == {1: 95}
+        async with worker(room, "last"):
+            assert (await indexed(room, document_id, 2)).is_active
+        await until_seen(answers, {2: 95})
+    first = answers.index({1: 95})
+    assert changes(answers[first:]) == [{1: 95}, {2: 95}], "all old or all new, never both, never none, one switch"
+    assert len(room.heard.of(document_id, DocumentIndexed)) == 2
+
+
+@asynccontextmanager
+async def asking(room: Room) -> AsyncIterator[list[dict[int, int]]]:
+    """Asks without end; what each answer showed."""
+    answers: list[dict[int, int]] = []
+
+    async def ask() -> None:
+        while True:
+            answers.append(await versions_found(room))
+
+    task = asyncio.create_task(ask())
+    try:
+        yield answers
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+def changes(answers: list[dict[int, int]]) -> list[dict[int, int]]:
+    """The answers without those that are as the one before."""
+    return [found for found, before in zip(answers, [None, *answers], strict=False) if found != before]
+
+
+async def until_seen(answers: list[dict[int, int]], wanted: dict[int, int]) -> None:
+    async with asyncio.timeout(20):
+        while wanted not in answers[-1:]:
+            await asyncio.sleep(0.005)
+
+
+async def test_whoever_searches_while_versions_switch_sees_one_of_them_whole(room: Room) -> None:
+    async with room.consuming(), room.learning(HashEmbedder()):
+        document_id = await room.upload(lines("1"))
+        await indexed(room, document_id, 1)
+        async with asking(room) as first, asking(room) as second, asking(room) as third:
+            for number in range(2, 6):
+                await replace(room, document_id, lines(str(number)))
+                await indexed(room, document_id, number)
+                for answers in (first, second, third):
+                    await until_seen(answers, {number: 35})
+            await restore(room, document_id, 2)
+            for answers in (first, second, third):
+                await until_seen(answers, {2: 35})
+    for answers in (first, second, third):
+        assert changes(answers) == [{n: 35} for n in (1, 2, 3, 4, 5, 2)], "never both, never none, each whole"
+
+
+class Slow(LanceVectorIndex):
+    """An index whose answers are under way for as long as a test wants."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.asked, self.gate = asyncio.Event(), asyncio.Event()
+
+    async def search(self, *args: Any, **asked: Any) -> dict[Leg, list[VectorHit]]:
+        hits = await super().search(*args, **asked)
+        self.asked.set()
+        await self.gate.wait()
+        return hits
+
+
+async def test_a_search_that_began_before_a_switch_and_ends_after_it_is_not_empty(room: Room) -> None:
+    """Its candidates know the old version only, whose vectors are gone meanwhile; PostgreSQL shows the new one only."""
+    slow = Slow(str(room.folder / "vectors"))
+    searching = Searcher(slow, HashEmbedder(), PassageVisibility(room.database))
+    async with room.consuming(), room.learning(HashEmbedder()):
+        document_id = await room.upload(lines("first"))
+        await indexed(room, document_id, 1)
+        search = asyncio.create_task(searching.search(room.tenant_id, QUERY, limit=5, mode="text"))
+        await slow.asked.wait()
+        await replace(room, document_id, lines("second"))
+        await indexed(room, document_id, 2)
+        await remove_superseded(room.database, room.vectors)
+        slow.gate.set()
+        assert [found.passage.version for found in await search] == [2] * 5
+    await slow.close()
+
+
+async def test_a_deleted_document_leaves_nothing_of_any_version(room: Room) -> None:
+    embedder = HashEmbedder()
+    async with room.consuming(), room.learning(embedder):
+        kept = await room.upload(b"another document")
+        document_id = await room.upload(lines("first"))
+        await indexed(room, document_id, 1)
+        for number in (2, 3):
+            await replace(room, document_id, lines(str(number)))
+            await indexed(room, document_id, number)
+        embedder.gate.clear()
+        await restore(room, document_id, 1)
+        await replace(room, document_id, lines("in work"))
+        assert isinstance(await room.delete(document_id), DocumentDeleted)
+        embedder.gate.set()
+        await purged(room, document_id)
+        other = await room.upload(b"both slots are free again")
+        for one in (kept, other):
+            assert isinstance(await room.heard.end(one), DocumentIndexed)
+        assert await room.keys(document_id) == []
+        sizes = await room.vectors.batch_sizes(table_name(room.tenant_id, "hash-16"))
+        assert {batch_id.split(".")[0] for batch_id in sizes} == {str(kept), str(other)}
+        for relation in ("passages", "document_batches"):
+            left = await room.row(f"SELECT count(*) AS n FROM {relation} WHERE document_id = $1", document_id)
+            assert left["n"] == 0
+        rows = await room.row(
+            "SELECT array_agg(DISTINCT status) AS statuses, count(*) AS n FROM document_versions"
+            " WHERE document_id = $1",
+            document_id,
+        )
+        assert (rows["statuses"], rows["n"]) == (["deleted"], 4)
+        again = await room.upload(lines("first"))
+        assert isinstance(await room.heard.end(again), DocumentIndexed), "its bytes are free again"
