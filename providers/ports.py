@@ -1,8 +1,11 @@
-"""Ports to models. Adapters: `llm_direct`, `llm_litellm`, `extractive`, `embeddings`, `embeddings_remote`, `tokens`."""
+"""Ports to models.
+
+Adapters: `llm_direct`, `llm_litellm`, `extractive`, `embeddings`, `embeddings_remote`, `rerankers`, `tokens`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -150,6 +153,35 @@ class Embedder(Protocol):
 
     async def close(self) -> None:
         """Ends processes and connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A passage to be reranked: its text, the headings above it, and its rank (from 1) in each leg that found it."""
+
+    text: str
+    headings: tuple[str, ...] = ()
+    ranks: Mapping[str, int] = field(default_factory=dict)
+
+
+class Reranker(Protocol):
+    """Says how well each of a few passages answers a query, by a closer look than an index can take."""
+
+    @property
+    def name(self) -> str:
+        """What people are told that did it."""
+        ...
+
+    async def rerank(self, query: str, candidates: Sequence[Candidate]) -> list[float]:
+        """A finite score for each candidate, in their order; higher is better, comparable only within one call.
+
+        Never blocks the loop. Raises: ProviderError.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Gives up connections."""
         ...
 
 

@@ -54,6 +54,11 @@ def terms(text: str) -> list[str]:
     return found
 
 
+def is_stopword(term: str) -> bool:
+    """Whether a folded word, or a pair of characters, says little in most questions."""
+    return term in _STOPWORDS or term in _BIGRAM_STOP
+
+
 def content_words(text: str) -> int:
     """How many words `text` has, a bigram script counted as half a word a character."""
     return sum(max(1, len(t) // 2) if _WIDE_TOKEN.match(t) else 1 for t in _TOKEN.findall(text))

@@ -174,8 +174,20 @@ class Settings(BaseSettings):
     s3_endpoint: str | None = None
     s3_region: str = "us-east-1"
     models: tuple[ModelSettings, ...] = ()
-    auxiliary_model: str | None = None
+    auxiliary_model: str | None = Field(
+        default=None,
+        description="name of a model that rewrites follow-up questions for the search; default: a rule does",
+    )
     embedding: EmbeddingSettings = EmbeddingSettings()
+    rerank_model: str | None = Field(
+        default=None,
+        description="litellm's name (`cohere/rerank-v3.5`), or what the server at `rerank_api_base` calls it;"
+        " default: reranking by features, without a model",
+    )
+    rerank_api_base: str | None = Field(
+        default=None, description="a server with `POST /rerank` as Cohere and Jina have"
+    )
+    rerank_api_key: SecretStr | None = Field(default=None, description="the key, or `env:NAME`")
     edge: EdgeSettings = EdgeSettings()
     worker: WorkerSettings = WorkerSettings()
     limits: LimitSettings = LimitSettings()
@@ -189,6 +201,8 @@ class Settings(BaseSettings):
             raise ValueError("models: every name may stand once")
         if self.auxiliary_model is not None and self.auxiliary_model not in names:
             raise ValueError(f"auxiliary_model: no model is named so; known: {', '.join(names) or 'none'}")
+        if self.rerank_model is None and (self.rerank_api_base is not None or self.rerank_api_key is not None):
+            raise ValueError("rerank_model: none is set, so nobody is asked at rerank_api_base")
         for number, model in enumerate(self.models):
             others = [name for name in names if name != model.name]
             if len(set(model.fallbacks)) < len(model.fallbacks) or not set(model.fallbacks) <= set(others):
@@ -286,6 +300,7 @@ def check_model_keys(settings: Settings) -> None:
     for n in range(len(settings.models)):
         model_key(settings, n)
     embedding_key(settings)
+    resolve_secret(settings.rerank_api_key, "rerank_api_key")
 
 
 def model_key(settings: Settings, n: int) -> str | None:

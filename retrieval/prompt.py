@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import groupby
 
 from providers.ports import ChatMessage
 from retrieval.markers import without_markers
@@ -29,7 +30,13 @@ tell, say plainly that they hold nothing about it; do not guess and do not cite.
 
 EMPTY_FENCE = "<passages>\n</passages>\n\n"
 
-_FENCE = re.compile(r"<(?=\s*/?\s*passages?\b)", re.IGNORECASE)
+OWN = """
+
+The organisation that you answer for has the following instructions. Follow them wherever they do not contradict the \
+rules above."""
+
+_FENCE = re.compile(r"[<＜﹤](?=[^\w<>]*(?:passage|instruction|conversation)s?\b)", re.IGNORECASE)
+"""What could be read as the begin or the end of a fence, also behind white space or what cannot be seen."""
 _INTERRUPTED = {
     "failed": "(This answer was interrupted by an error.)",
     "cancelled": "(This answer was interrupted by the user.)",
@@ -37,9 +44,22 @@ _INTERRUPTED = {
 _UNFINISHED = "(This answer was interrupted.)"
 
 
-def instructions(*, has_passages: bool) -> str:
-    """The system message."""
-    return _ALWAYS + (_WITH_PASSAGES if has_passages else _WITHOUT_PASSAGES)
+def instructions(*, has_passages: bool, own: Sequence[PassageView] = ()) -> str:
+    """The system message; `own` are passages of the tenant's instructions, those of a document together."""
+    rules = _ALWAYS + (_WITH_PASSAGES if has_passages else _WITHOUT_PASSAGES)
+    fences = "".join(_own_fence(list(passages)) for _, passages in groupby(own, key=lambda view: view.document_id))
+    return f"{rules}{OWN}{fences}" if fences else rules
+
+
+def _own_fence(passages: Sequence[PassageView]) -> str:
+    """A document that was deleted since has nothing to say any more."""
+    text = "\n\n".join(plain_data(passage.text) for passage in passages if passage.text)
+    return own_fence(passages[0].document_name, text) if text else ""
+
+
+def own_fence(name: str, text: str) -> str:
+    """Instructions as the tenant gave them, apart from the rules."""
+    return f'\n\n<instructions document="{_attribute(name)}">\n{text}\n</instructions>'
 
 
 def history_message(sender: str, content: str, status: str) -> ChatMessage:
@@ -67,13 +87,13 @@ def fenced(marker: int, passage: PassageView) -> str:
         return f'<passage number="[{marker}]">\n(no longer available)\n</passage>'
     page = "" if passage.page is None else f' page="{passage.page}"'
     name = _attribute(passage.document_name)
-    return f'<passage number="[{marker}]" document="{name}"{page}>\n{_data(passage.text)}\n</passage>'
+    return f'<passage number="[{marker}]" document="{name}"{page}>\n{plain_data(passage.text)}\n</passage>'
 
 
-def _data(text: str) -> str:
-    """Text that cannot close or open a fence."""
+def plain_data(text: str) -> str:
+    """Text that cannot close or open a fence; as long as it was."""
     return _FENCE.sub("‹", text)
 
 
 def _attribute(value: str) -> str:
-    return _data(re.sub(r"[\s\"<>]+", " ", value)).strip()
+    return plain_data(re.sub(r"[\s\"<>]+", " ", value)).strip()

@@ -6,11 +6,11 @@ U+0000 and of lone surrogates, which neither PostgreSQL nor UTF-8 can hold.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from schemas.events import Citation, CompletionStatus, ErrorInfo, MessageStatus, TokenUsage
@@ -128,10 +128,28 @@ class NewVersion(DocumentChange):
     restore: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
 
 
+def _in_utc(time: datetime) -> datetime:
+    """The same moment. Raises: PydanticCustomError for one that has none in UTC (year 0 or 10000)."""
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("no_time", "must lie between the years 1 and 9999") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
 class SearchFilters(RequestBody):
-    """Which documents are searched; all of the tenant's if absent."""
+    """Which documents are searched: those that meet all that is given; all of the tenant's if nothing is.
+
+    Of `types` a document has one, of `tags` all; it was created at `created_after` or later, before `created_before`.
+    """
 
     document_ids: Annotated[list[UUID], Field(max_length=MAX_DOCUMENT_IDS)] | None = None
+    types: Annotated[list[DocumentType], Field(max_length=MAX_TAGS)] | None = None
+    tags: Tags = Field(default_factory=list)
+    created_after: Moment | None = None
+    created_before: Moment | None = None
 
 
 class SearchRequest(RequestBody):
@@ -141,6 +159,7 @@ class SearchRequest(RequestBody):
     limit: Annotated[int, Field(ge=1, le=100)] = 10
     filters: SearchFilters = SearchFilters()
     mode: SearchMode = "hybrid"
+    rerank: bool = False
 
 
 class Page(ResponseBody, Generic[ItemT]):
@@ -333,9 +352,10 @@ class FoundPassage(Passage):
 
 
 class SearchResults(ResponseBody):
-    """Best first."""
+    """Best first; no two passages say the same. `reranked`: by whom, null if nobody was asked or could."""
 
     items: list[FoundPassage]
+    reranked: str | None = None
 
 
 class Problem(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
 
@@ -190,3 +191,23 @@ class PassageView:
     end: int
     heading_path: tuple[str, ...]
     ordinal: int
+    document_type: str = "document"
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentFilter:
+    """Which documents: those that meet all that is given. Of `types` one, of `tags` every one.
+
+    A document was created in `[created_after, created_before)`.
+    """
+
+    document_ids: tuple[UUID, ...] | None = None
+    types: tuple[str, ...] | None = None
+    tags: tuple[str, ...] = ()
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+    @property
+    def names_documents(self) -> bool:
+        """Whether it says nothing beyond the ids, so that nobody need be asked."""
+        return self == DocumentFilter(document_ids=self.document_ids)

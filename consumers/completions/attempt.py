@@ -13,7 +13,7 @@ from typing import Literal
 from consumers.completions import settle as ending
 from consumers.completions import store
 from consumers.completions.chunk_writer import ChunkWriter
-from consumers.completions.context import Contexts, Prepared
+from consumers.completions.context import JobContexts, Prepared
 from consumers.completions.flush_ticks import FlushTicks
 from consumers.completions.job import Base, Job
 from consumers.completions.retries import EXHAUSTED, Again, FallBack, GiveUp, Retries
@@ -42,7 +42,7 @@ class Tools:
     producer: LogProducer
     publisher: OutboxPublisher
     models: Models
-    contexts: Contexts
+    contexts: JobContexts
     tokens: TokenCounter
     prices: Mapping[str, tuple[float, float]]
     ticks: FlushTicks

@@ -34,6 +34,7 @@ from producers.edge.reads.bounded import Reads
 from producers.edge.requested import RequestedCompletions
 from producers.edge.requests import JsonBodies
 from producers.edge.search import Searching, SearchRoutes
+from producers.edge.session_context import Preview, SessionContextRoutes
 from producers.edge.sessions import SessionRoutes
 from producers.edge.sse import MAX_STREAMS, OpenStreams
 from producers.edge.stream_hub import StreamHub
@@ -141,10 +142,10 @@ def build_app(
     producer: LogProducer,
     blobs: BlobStore,
     searcher: Searching,
+    preview: Preview,
     model_names: Collection[str],
     on_fatal: OnFatal,
     limits: EdgeLimits = EdgeLimits(),  # noqa: B008 - frozen
-    client_id: str = "ragline-edge",
     version: str = "0",
     wall_s: Callable[[], float] = time.time,
 ) -> Edge:
@@ -153,12 +154,11 @@ def build_app(
     `producer` is connected by the caller. `on_fatal` hears of what only a new process can mend.
     """
     ring, reads = KeyRing(), Reads(database, timeout_s=limits.read_timeout_s)
-    identity = IdentityTail(bootstrap, ring, client_id=f"{client_id}-identity")
-    events = EventTail(bootstrap, client_id=f"{client_id}-events")
+    identity = IdentityTail(bootstrap, ring, client_id="ragline-edge-identity")
+    events = EventTail(bootstrap, client_id="ragline-edge-events")
     effects = Effects(producer, events, publish_deadline_s=limits.publish_deadline_s)
     streams = OpenStreams(max_streams=limits.max_streams, heartbeat_s=limits.heartbeat_s)
-    requested, chunks_id = RequestedCompletions(events), f"{client_id}-chunks"
-    hub = StreamHub(bootstrap, reads, requested, client_id=chunks_id, ring_bytes=limits.ring_bytes, wall_s=wall_s)
+    hub = _hub(bootstrap, reads, events, limits, wall_s)
     tails = {"events": events.tail, "chunks": hub.tail}
     probe = HealthProbe(producer=producer, identity=identity, tails=tails, reads=reads)
     uploads = Uploads(effects, reads, blobs, wait_s=limits.wait_s, max_upload_bytes=limits.max_upload_bytes)
@@ -172,12 +172,24 @@ def build_app(
         DocumentRoutes(effects, reads, blobs, uploads, DocumentEvents(events, reads, streams), wait_s=wait_s),
         DocumentVersionRoutes(effects, reads, uploads, wait_s=wait_s),
         SearchRoutes(searcher, timeout_s=limits.read_timeout_s, json=json),
+        SessionContextRoutes(reads, preview),
         FeedRoutes(events, reads, streams),
         DeadLetterRoutes(DeadLetterDesk(bootstrap, database, producer), json=json),
     ]
     api = _api(native, [HealthRoutes(probe, streams, version=version)], version)
     gate = Gate(api, Authenticator(ring, reads), messages, readers, on_fatal=on_fatal)
     return Edge(gate, Running(producer, identity, events, hub, streams, uploads, probe), on_fatal)
+
+
+def _hub(bootstrap: str, reads: Reads, events: EventTail, limits: EdgeLimits, wall_s: Callable[[], float]) -> StreamHub:
+    return StreamHub(
+        bootstrap,
+        reads,
+        RequestedCompletions(events),
+        client_id="ragline-edge-chunks",
+        ring_bytes=limits.ring_bytes,
+        wall_s=wall_s,
+    )
 
 
 def _api(native: Sequence[Routes], open_to_all: Sequence[Routes], version: str) -> Api:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -16,9 +15,10 @@ from producers.edge.reads.bounded import within
 from producers.edge.requests import JsonBodies
 from producers.edge.responses import json_response
 from providers.ports import ProviderError
-from retrieval.search import ScoredPassage, SearchMode
+from retrieval.search import EVERY, Found, ScoredPassage, SearchMode
 from schemas.errors import Retry
-from schemas.http import FoundPassage, SearchRequest, SearchResults
+from schemas.http import FoundPassage, SearchFilters, SearchRequest, SearchResults
+from storage.ports import DocumentFilter
 
 logger = logging.getLogger(__name__)
 
@@ -26,15 +26,16 @@ logger = logging.getLogger(__name__)
 class Searching(Protocol):
     """What finds passages; it must not hold up the event loop."""
 
-    async def search(
+    async def find(
         self,
         tenant_id: UUID,
         query: str,
         *,
         limit: int = 10,
         mode: SearchMode = "hybrid",
-        document_ids: Sequence[UUID] | None = None,
-    ) -> Sequence[ScoredPassage]:
+        documents: DocumentFilter = EVERY,
+        rerank: bool = False,
+    ) -> Found:
         """The best visible passages, best first. Raises: Retry; ProviderError if the embedding model refuses."""
         ...
 
@@ -60,12 +61,13 @@ class SearchRoutes:
     async def search(self, request: Request, caller: Asking) -> Response:
         """Find the passages that answer a question."""
         sent = await self._json.read(request, caller, SearchRequest)
-        work = self._searcher.search(
+        work = self._searcher.find(
             caller.principal.tenant_id,
             sent.query,
             limit=sent.limit,
             mode=sent.mode,
-            document_ids=sent.filters.document_ids,
+            documents=_filter(sent.filters),
+            rerank=sent.rerank,
         )
         try:
             found = await within(self._timeout_s, work)
@@ -75,7 +77,17 @@ class SearchRoutes:
             logger.error("search: %s", error)  # noqa: TRY400 - the operators' settings are wrong, not the program
             detail = "the embedding model refuses; search by text alone (mode: text), and tell the operators"
             raise Unavailable("search_unavailable", detail) from error
-        return json_response(SearchResults(items=[_found(item) for item in found]))
+        return json_response(SearchResults(items=[_found(item) for item in found.items], reranked=found.reranker))
+
+
+def _filter(sent: SearchFilters) -> DocumentFilter:
+    return DocumentFilter(
+        document_ids=None if sent.document_ids is None else tuple(sent.document_ids),
+        types=None if sent.types is None else tuple(sent.types),
+        tags=tuple(sent.tags),
+        created_after=sent.created_after,
+        created_before=sent.created_before,
+    )
 
 
 def _found(item: ScoredPassage) -> FoundPassage:

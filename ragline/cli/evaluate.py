@@ -26,7 +26,9 @@ def evaluate(
     *,
     split: Annotated[str, typer.Option(help="Which judgements: qrels/SPLIT.tsv.")] = "test",
     k: Annotated[int, typer.Option("--k", min=1, max=100, help="How many documents of a ranking count.")] = 10,
-    mode: Annotated[list[str] | None, typer.Option(help="hybrid, vector or text; may be repeated. [all]")] = None,
+    mode: Annotated[
+        list[str] | None, typer.Option(help="hybrid, vector, text or reranked; may be repeated. [all]")
+    ] = None,
     details: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A line of JSON for each query and mode.")
     ] = None,

@@ -21,6 +21,7 @@ MODES: Mapping[str, Mapping[str, Any]] = {
     "hybrid": {"mode": "hybrid"},
     "vector": {"mode": "vector"},
     "text": {"mode": "text"},
+    "reranked": {"mode": "hybrid", "rerank": True},
 }
 """What each mode adds to a search."""
 MAX_PASSAGES = 100

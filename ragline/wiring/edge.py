@@ -7,14 +7,24 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from producers.edge.app import Edge, EdgeLimits, build_app
+from producers.edge.session_context import Preview
+from providers.catalog import close_chat_models
+from providers.tokens import TiktokenCounter
 from ragline import __version__
 from ragline.file_limit import streams_that_fit
 from ragline.settings import EdgeSettings, Settings
 from ragline.wiring.connections import OnFail, build_database, until_there
-from ragline.wiring.stores import build_blobs, build_embedder, build_models, build_vectors, start_embedder
-from retrieval.search import Searcher
+from ragline.wiring.stores import (
+    build_blobs,
+    build_contexts,
+    build_embedder,
+    build_models,
+    build_reranker,
+    build_searcher,
+    build_vectors,
+    start_embedder,
+)
 from storage.log.producer import LogProducer
-from storage.postgres.passages import PassageVisibility
 
 
 @asynccontextmanager
@@ -25,15 +35,20 @@ async def edge_running(settings: Settings, on_fail: OnFail, stop: asyncio.Task[N
         stack.push_async_callback(database.close)
         producer = LogProducer(settings.kafka_bootstrap, client_id="ragline-edge")
         blobs, vectors, embedder = build_blobs(settings), build_vectors(settings), build_embedder(settings)
-        for close in (producer.stop, blobs.close, vectors.close, embedder.close):
+        models, reranker = build_models(settings), build_reranker(settings)
+        for close in (producer.stop, blobs.close, vectors.close, embedder.close, reranker.close):
             stack.push_async_callback(close)
+        stack.push_async_callback(close_chat_models, models)
+        searcher = build_searcher(vectors, embedder, database, reranker)
+        contexts = build_contexts(settings, database, searcher, models)
         edge = build_app(
             bootstrap=settings.kafka_bootstrap,
             database=database,
             producer=producer,
             blobs=blobs,
-            searcher=Searcher(vectors, embedder, PassageVisibility(database)),
-            model_names=list(build_models(settings).by_name),
+            searcher=searcher,
+            preview=Preview(contexts, models.default, TiktokenCounter()),
+            model_names=list(models.by_name),
             on_fatal=on_fail,
             limits=_limits(settings.edge),
             version=__version__,

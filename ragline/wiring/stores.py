@@ -6,12 +6,30 @@ from pathlib import Path
 
 from providers import catalog
 from providers.catalog import EmbeddingSpec, ModelSpec, build_chat_models, start_chat_models
-from providers.ports import Embedder, Models
+from providers.embeddings import WordLlamaEmbedder
+from providers.ports import Embedder, Models, Reranker
+from providers.rerankers import LiteLLMReranker, ServerReranker
 from providers.tokens import TiktokenCounter
-from ragline.settings import OFFLINE_EMBEDDING, Settings, SettingsError, embedding_key, model_key
+from ragline.settings import (
+    OFFLINE_EMBEDDING,
+    Settings,
+    SettingsError,
+    embedding_key,
+    model_key,
+    resolve_secret,
+)
+from retrieval.feature_reranker import FeatureReranker
+from retrieval.follow_up import QueryRewriter
+from retrieval.preparing import Contexts
+from retrieval.search import Searcher
 from storage.blobs.local import LocalBlobStore
 from storage.ports import BlobStore, VectorIndex
+from storage.postgres.passages import PassageVisibility
+from storage.postgres.unit_of_work import Database
 from storage.vectors.lance import LanceVectorIndex
+
+OFFLINE_VECTOR_WEIGHT = 0.5
+"""Averaged word vectors tell less than the words themselves: `tests/quality` has the figures."""
 
 
 def build_models(settings: Settings) -> Models:
@@ -98,3 +116,26 @@ async def start_embedder(embedder: Embedder) -> None:
 def caches_vectors(settings: Settings) -> bool:
     """Whether vectors are kept to be used again: not those of the offline model, which cost next to nothing."""
     return settings.embedding.cache_days > 0 and settings.embedding.model != OFFLINE_EMBEDDING
+
+
+def build_reranker(settings: Settings) -> Reranker:
+    """By features, or the model that is set. Raises: SettingsError."""
+    if settings.rerank_model is None:
+        return FeatureReranker()
+    key = resolve_secret(settings.rerank_api_key, "rerank_api_key")
+    if settings.rerank_api_base is not None:
+        return ServerReranker(model=settings.rerank_model, api_base=settings.rerank_api_base, api_key=key)
+    return LiteLLMReranker(model=settings.rerank_model, api_key=key)
+
+
+def build_searcher(vectors: VectorIndex, embedder: Embedder, database: Database, reranker: Reranker) -> Searcher:
+    """Search as every role does it."""
+    weight = OFFLINE_VECTOR_WEIGHT if isinstance(embedder, WordLlamaEmbedder) else 1.0
+    return Searcher(vectors, embedder, PassageVisibility(database), reranker=reranker, vector_weight=weight)
+
+
+def build_contexts(settings: Settings, database: Database, searcher: Searcher, models: Models) -> Contexts:
+    """What prepares prompts; with an auxiliary model it rewrites follow-up questions."""
+    auxiliary = settings.auxiliary_model
+    rewriter = None if auxiliary is None else QueryRewriter(models.by_name[auxiliary])
+    return Contexts(database, searcher, TiktokenCounter(), rewriter=rewriter)

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from consumers.completions.attempt import Tools
-from consumers.completions.context import Contexts
+from consumers.completions.context import JobContexts
 from consumers.completions.flush_ticks import FlushTicks
 from consumers.completions.retries import Retries
 from consumers.completions.runner import CompletionRunner, Pace
@@ -23,25 +23,27 @@ from consumers.tenant_limit import TenantLimit
 from consumers.transcript.subscriber import transcript
 from providers.catalog import close_chat_models
 from providers.ports import Embedder
+from providers.rerankers import LiteLLMReranker
 from providers.tokens import TiktokenCounter
 from ragline.settings import Settings
 from ragline.wiring.connections import OnFail, build_database, until_there
 from ragline.wiring.stores import (
     build_blobs,
+    build_contexts,
     build_embedder,
     build_models,
+    build_reranker,
+    build_searcher,
     build_vectors,
     caches_vectors,
     start_embedder,
     start_models,
 )
-from retrieval.search import Searcher
 from storage.log.producer import LogProducer
 from storage.log.publisher import OutboxPublisher
 from storage.log.subscribers import Subscribers
 from storage.ports import BlobStore, VectorIndex
 from storage.postgres.leases import Slot
-from storage.postgres.passages import PassageVisibility
 from storage.postgres.unit_of_work import Database
 
 CONSUMERS = ("transcript", "completions", "documents", "index", "message_search")
@@ -178,14 +180,19 @@ class Worker:
         self._stack.push_async_callback(close_chat_models, models)
         tokens = TiktokenCounter()
         await asyncio.to_thread(tokens.count, "warm")
-        searcher = Searcher(clients.vectors, clients.embedder, PassageVisibility(clients.database))
+        reranker = build_reranker(settings)
+        self._stack.push_async_callback(reranker.close)
+        if isinstance(reranker, LiteLLMReranker):
+            await reranker.start()
+        searcher = build_searcher(clients.vectors, clients.embedder, clients.database, reranker)
+        contexts = build_contexts(settings, clients.database, searcher, models)
         tools = Tools(
             bootstrap=settings.kafka_bootstrap,
             database=clients.database,
             producer=clients.producer,
             publisher=clients.publisher,
             models=models,
-            contexts=Contexts(clients.database, searcher, tokens),
+            contexts=JobContexts(clients.database, contexts),
             tokens=tokens,
             prices=_prices(settings),
             ticks=FlushTicks(settings.worker.flush_ms / 1000),

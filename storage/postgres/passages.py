@@ -6,16 +6,31 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from storage.ports import PassageView
+from storage.ports import DocumentFilter, PassageView
 from storage.postgres.unit_of_work import Database, UnitOfWork
 
 if TYPE_CHECKING:
     import asyncpg
 
+CUSTOM_INSTRUCTIONS = "custom_instructions"
+"""The type of documents that are told to the model each time."""
 _COLUMNS = (
     "p.id, p.document_id, d.name AS document_name, p.version, p.text, p.page, p.span_start, p.span_end,"
-    " p.heading_path, p.ordinal FROM passages p JOIN documents d ON d.id = p.document_id"
+    " p.heading_path, p.ordinal, d.type AS document_type FROM passages p JOIN documents d ON d.id = p.document_id"
 )
+_MATCHES = (
+    " AND ($2::uuid[] IS NULL OR d.id = ANY($2)) AND ($3::text[] IS NULL OR d.type = ANY($3)) AND d.tags @> $4::text[]"
+    " AND ($5::timestamptz IS NULL OR d.created_at >= $5) AND ($6::timestamptz IS NULL OR d.created_at < $6)"
+)
+"""A `DocumentFilter` as `_filter_values` gives it."""
+_SEEN = " AND d.tenant_id = $1 AND d.deleted_at IS NULL AND d.active_version = p.version"
+_VISIBLE = f"SELECT {_COLUMNS} WHERE p.id = ANY($2::uuid[]) AND p.tenant_id = $1{_SEEN}"
+# The passages first: by its guess of how few documents match the planner would read all passages of each.
+_VISIBLE_MATCHES = (
+    "WITH asked AS MATERIALIZED (SELECT * FROM passages WHERE id = ANY($7::uuid[]) AND tenant_id = $1)"  # noqa: S608
+    f" SELECT {_COLUMNS.replace('FROM passages p', 'FROM asked p')} WHERE true{_SEEN}{_MATCHES}"
+)
+_EVERY = DocumentFilter()
 
 
 class PassageVisibility:
@@ -24,16 +39,32 @@ class PassageVisibility:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def visible(self, tenant_id: UUID, passage_ids: Sequence[UUID]) -> dict[UUID, PassageView]:
-        """Those of the tenant's passages whose version is the active one of a living document. Raises: Retry."""
+    async def visible(
+        self, tenant_id: UUID, passage_ids: Sequence[UUID], documents: DocumentFilter = _EVERY
+    ) -> dict[UUID, PassageView]:
+        """Those of the tenant's passages whose version is the active one of a living document that is asked for.
+
+        Raises: Retry.
+        """
+        ids = list(passage_ids)
+        async with self._database.transaction(tenant_id) as work:
+            if documents == _EVERY:
+                rows = await work.fetch(_VISIBLE, tenant_id, ids)
+            else:
+                rows = await work.fetch(_VISIBLE_MATCHES, tenant_id, *_filter_values(documents), ids)
+        return {row["id"]: _view(row) for row in rows}
+
+    async def matching(self, tenant_id: UUID, documents: DocumentFilter, *, at_most: int) -> list[UUID] | None:
+        """The tenant's visible documents that are asked for; None if more than `at_most`. Raises: Retry."""
         async with self._database.transaction(tenant_id) as work:
             rows = await work.fetch(
-                f"SELECT {_COLUMNS} WHERE p.id = ANY($1::uuid[]) AND p.tenant_id = $2 AND d.tenant_id = $2"
-                " AND d.deleted_at IS NULL AND d.active_version = p.version",
-                list(passage_ids),
+                f"SELECT d.id FROM documents d WHERE d.tenant_id = $1{_MATCHES}"  # noqa: S608 - no input in it
+                " AND d.deleted_at IS NULL AND d.active_version IS NOT NULL LIMIT $7",
                 tenant_id,
+                *_filter_values(documents),
+                at_most + 1,
             )
-        return {row["id"]: _view(row) for row in rows}
+        return [row["id"] for row in rows] if len(rows) <= at_most else None
 
     async def superseded(self, tenant_id: UUID, passage_ids: Sequence[UUID]) -> set[tuple[UUID, int]]:
         """The indexed versions among the passages' that another version of their document has replaced. Raises: Retry.
@@ -50,6 +81,17 @@ class PassageVisibility:
                 tenant_id,
             )
         return {(row["document_id"], row["version"]) for row in rows}
+
+
+def _filter_values(documents: DocumentFilter) -> tuple[object, ...]:
+    ids, types = documents.document_ids, documents.types
+    return (
+        None if ids is None else list(ids),
+        None if types is None else list(types),
+        list(documents.tags),
+        documents.created_after,
+        documents.created_before,
+    )
 
 
 async def passages_by_id(work: UnitOfWork, passage_ids: Sequence[UUID]) -> list[PassageView]:
@@ -79,6 +121,17 @@ async def opening_of(work: UnitOfWork, document_id: UUID, *, n_passages: int) ->
     return [_view(row) for row in rows]
 
 
+async def instruction_passages(work: UnitOfWork, *, limit: int) -> list[PassageView]:
+    """The first passages of the scope's `custom_instructions`, oldest document first, in reading order."""
+    rows = await work.fetch(
+        f"SELECT {_COLUMNS} WHERE p.tenant_id = $1 AND d.tenant_id = $1 AND d.type = '{CUSTOM_INSTRUCTIONS}'"
+        " AND d.deleted_at IS NULL AND d.active_version = p.version ORDER BY d.created_at, d.id, p.ordinal LIMIT $2",
+        work.tenant_id,
+        limit,
+    )
+    return [_view(row) for row in rows]
+
+
 def _view(row: asyncpg.Record) -> PassageView:
     return PassageView(
         id=row["id"],
@@ -91,4 +144,5 @@ def _view(row: asyncpg.Record) -> PassageView:
         end=row["span_end"],
         heading_path=tuple(row["heading_path"]),
         ordinal=row["ordinal"],
+        document_type=row["document_type"],
     )

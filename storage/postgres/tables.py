@@ -233,6 +233,7 @@ class DocumentRow(SQLModel, table=True):
     __tablename__ = "documents"
     __table_args__ = (
         Index("documents_by_tenant", "tenant_id", "created_at", "id", postgresql_where=text("deleted_at IS NULL")),
+        Index("documents_by_type", "tenant_id", "type", postgresql_where=text("deleted_at IS NULL")),
         Index(
             "documents_to_purge", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL AND purged_at IS NULL")
         ),

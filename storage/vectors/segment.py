@@ -35,10 +35,14 @@ def query_terms(text: str) -> str:
 
 
 def _runs(text: str) -> Iterator[tuple[str, bool]]:
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
-    folded = unicodedata.normalize("NFC", "".join(c for c in decomposed if not 0x300 <= ord(c) <= 0x36F))
+    folded = text.lower() if text.isascii() else _folded(text)
     for match in _RUN.finditer(folded):
         yield match[0], match[1] is not None
+
+
+def _folded(text: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    return unicodedata.normalize("NFC", "".join(c for c in decomposed if not 0x300 <= ord(c) <= 0x36F))
 
 
 def _pairs(run: str) -> list[str]:

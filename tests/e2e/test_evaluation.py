@@ -24,6 +24,7 @@ def test_our_own_questions_find_our_own_pages(dev_stack: DevStack, tmp_path: Pat
     assert ndcg["hybrid"] > 0.84
     assert ndcg["text"] > 0.8
     assert ndcg["vector"] > 0.72
+    assert ndcg["reranked"] > 0.86
     details = [json.loads(line) for line in (tmp_path / "details.jsonl").read_text().splitlines()]
     assert len(details) == 40 * len(report["modes"])
     again = dev_stack.ragline("eval", folder, "--mode", "text", "--k", "3", "--at-least", "1")

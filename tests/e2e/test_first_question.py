@@ -88,6 +88,12 @@ def test_a_small_document(stack: DevStack, tmp_path: Path) -> None:
     messages = _get(stack, f"/api/v1/sessions/{answer['session_id']}/messages")["items"]
     assert [(m["sender"], m["status"]) for m in messages] == [("user", "complete"), ("ai", "complete")] * 2
     assert [m["content"] for m in messages[1::2]] == [answer["answer"], follow_up["answer"]]
+    shown = _get(stack, f"/api/v1/sessions/{answer['session_id']}/context?query=And+why%3F")
+    asked = "And why?\nWhen is the bell silent?\nWhen does the bell of the gate ring twice?"
+    assert shown["query"] == {"text": asked, "by": "rule", "failure": None}
+    assert [message["role"] for message in shown["messages"]] == ["system", *["user", "assistant"] * 2, "user"]
+    assert "neighbours sleep" in shown["messages"][-1]["content"]
+    assert (shown["reranker"], shown["history"]) == ("features", {"n_turns": 4, "n_kept": 4})
 
 
 def test_the_same_bytes_are_there_already(stack: DevStack, tmp_path: Path) -> None:

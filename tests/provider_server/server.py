@@ -75,6 +75,7 @@ class ProviderServer:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/embeddings", self._embeddings)
+        app.router.add_post("/v1/rerank", self._rerank)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/control", self._control)
         app.router.add_get("/stats", self._stats)
@@ -212,6 +213,23 @@ class ProviderServer:
         width = int(body.get("dimensions", how.width))
         items = [{"object": "embedding", "index": i, "embedding": _vector(t, width)} for i, t in enumerate(texts)]
         return web.json_response({"object": "list", "model": body["model"], "data": items[::-1]})
+
+    async def _rerank(self, request: web.Request) -> web.Response:
+        """Cohere's and Jina's shape: the score is the share of the query's words that the document has."""
+        body = await request.json()
+        self.stats.requests.append(body)
+        query, documents = body["query"], body["documents"]
+        how = self._behaviour(str(body["model"]), query)
+        if refusal := _refusal(how, body):
+            return refusal
+        if how.hang:
+            await asyncio.sleep(3600)
+        words = set(query.lower().split())
+        shares = [len(words & set(document.lower().split())) / len(words) for document in documents]
+        results = [{"index": i, "relevance_score": share} for i, share in enumerate(shares)]
+        results = results[: how.stop_after] if how.stop_after >= 0 else results
+        best = sorted(results, key=lambda result: -result["relevance_score"])
+        return web.json_response({"id": "rerank-test", "model": body["model"], "results": best})
 
     async def _models(self, request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": "test", "object": "model"}]})

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from consumers.completions.attempt import Tools
-from consumers.completions.context import Contexts
+from consumers.completions.context import JobContexts
 from consumers.completions.flush_ticks import FlushTicks
 from consumers.completions.retries import Retries
 from consumers.completions.runner import CompletionRunner, Pace
@@ -22,9 +22,13 @@ from consumers.tenant_limit import TenantLimit
 from consumers.transcript.subscriber import transcript
 from providers.catalog import ModelSpec, build_chat_models, close_chat_models
 from providers.embeddings import WordLlamaEmbedder
+from providers.ports import Models
 from providers.prefill import PrefillMode
 from providers.tokens import TiktokenCounter
-from retrieval.search import Searcher
+from ragline.settings import Settings
+from ragline.wiring.stores import build_contexts, build_searcher
+from retrieval.feature_reranker import FeatureReranker
+from retrieval.preparing import Contexts
 from schemas.chunks import ChunkRecord, CompletionChunk
 from schemas.commands import CreateSession, Generation, PostMessage
 from schemas.envelope import Envelope, decode
@@ -36,7 +40,6 @@ from storage.log.producer import LogProducer
 from storage.log.publisher import OutboxPublisher
 from storage.log.subscribers import Subscribers
 from storage.log.tail import Records, Tail, TopicPartition
-from storage.postgres.passages import PassageVisibility
 from storage.postgres.unit_of_work import Database
 from storage.vectors.lance import LanceVectorIndex
 
@@ -89,13 +92,16 @@ class Reader:
 class WorkerProcess:
     """A worker that can stop in order, die at once, or freeze and come back."""
 
-    def __init__(self, rig: Rig, name: str, specs: Sequence[ModelSpec], pace: Pace, retries: Retries) -> None:
+    def __init__(
+        self, rig: Rig, name: str, specs: Sequence[ModelSpec], pace: Pace, retries: Retries, auxiliary: str | None
+    ) -> None:
         self.database = Database(rig.dsn)
         self._rig = rig
         self._name = name
         self._specs = specs
         self._pace = pace
         self._retries = retries
+        self._auxiliary = auxiliary
         self.failures: list[BaseException] = []
         self._stack = AsyncExitStack()
 
@@ -111,14 +117,14 @@ class WorkerProcess:
         counter = TiktokenCounter()
         models = build_chat_models(self._specs, counter=counter)
         stack.push_async_callback(close_chat_models, models)
-        searcher = Searcher(rig.vectors, rig.embedder, PassageVisibility(self.database))
+        contexts = rig.contexts(self.database, models, auxiliary=self._auxiliary)
         tools = Tools(
             bootstrap=rig.bootstrap,
             database=self.database,
             producer=self.producer,
             publisher=publisher,
             models=models,
-            contexts=Contexts(self.database, searcher, counter),
+            contexts=JobContexts(self.database, contexts),
             tokens=counter,
             prices={"test": (1.0, 2.0)},
             ticks=FlushTicks(0.02),
@@ -195,9 +201,10 @@ class Rig:
         slots: int = 20,
         running: int = 50,
         retries: Retries = QUICK,
+        auxiliary: str | None = None,
     ) -> AsyncIterator[WorkerProcess]:
         pace = Pace(slots=slots, running=TenantLimit(running), lease_s=lease_s, checkpoint_s=checkpoint_s)
-        process = WorkerProcess(self, name, specs, pace, retries)
+        process = WorkerProcess(self, name, specs, pace, retries, auxiliary)
         await process.start()
         try:
             yield process
@@ -205,6 +212,12 @@ class Rig:
             if not process.runner._tasks[0].done():
                 await process.stop()
             assert process.failures == []
+
+    def contexts(self, database: Database, models: Models, *, auxiliary: str | None = None) -> Contexts:
+        """As a worker and an edge are wired."""
+        searcher = build_searcher(self.vectors, self.embedder, database, FeatureReranker())
+        settings = Settings.model_construct(auxiliary_model=auxiliary)
+        return build_contexts(settings, database, searcher, models)
 
     async def send(self, body: Body, *, tenant_id: UUID = TENANT) -> UUID:
         envelope = Envelope(body=body, tenant_id=tenant_id, user_id=USER, source="rig")

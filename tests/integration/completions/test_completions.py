@@ -40,7 +40,7 @@ async def test_a_tenant_without_documents_is_answered_without_a_search(
     async def refused(*_: object, **__: object) -> None:
         raise AssertionError("searched")
 
-    monkeypatch.setattr(Searcher, "search", refused)
+    monkeypatch.setattr(Searcher, "find", refused)
     async with rig.worker(spec(provider.url)):
         asked = await rig.ask(await rig.session(), "What is a trace?")
         state = await rig.reader.ended(asked.completion_id)

@@ -128,7 +128,7 @@ async def test_a_bug_is_a_problem_too_and_tells_nothing_of_the_inside(
     async def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(edge.searcher, "search", broken)
+    monkeypatch.setattr(edge.searcher, "find", broken)
     async with edge.client(somebody) as client:
         problem = assert_problem(await client.post("/api/v1/search", json={"query": "x"}), 500, "internal_error")
     assert "secret" not in json.dumps(problem)
@@ -143,7 +143,7 @@ async def test_search_that_is_away_is_a_503(
     async def away(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(edge.searcher, "search", away)
+    monkeypatch.setattr(edge.searcher, "find", away)
     async with edge.client(somebody) as client:
         problem = assert_problem(await client.post("/api/v1/search", json={"query": "x"}), 503, "search_unavailable")
     assert str(error) not in json.dumps(problem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -15,6 +16,7 @@ from schemas.envelope import Envelope
 from schemas.events import DocumentEvent, DocumentIndexed, DocumentParsed, PassagesEmbedded
 from schemas.topics import KNOWLEDGE_EVENTS
 from storage.log.producer import LogProducer
+from storage.ports import DocumentFilter
 from storage.postgres.unit_of_work import Database
 from tests.integration.edge.world import Person, RunningEdge, events_of, eventually, person, tell_key
 
@@ -244,18 +246,32 @@ async def test_passages_are_listed_in_order(edge: RunningEdge, somebody: Person,
 async def test_search_asks_for_the_callers_tenant(edge: RunningEdge, somebody: Person) -> None:
     async with edge.client(somebody) as client:
         document_id = uuid4()
-        sent = {"query": "bears", "limit": 3, "mode": "text", "filters": {"document_ids": [str(document_id)]}}
+        filters = {
+            "document_ids": [str(document_id)],
+            "types": ["curated_dataset"],
+            "tags": ["a", "b"],
+            "created_after": "2026-01-01T00:00:00+02:00",
+        }
+        sent = {"query": "bears", "limit": 3, "mode": "text", "filters": filters, "rerank": True}
         found = await client.post("/api/v1/search", json=sent)
         assert found.status_code == 200, found.text
         item = found.json()["items"][0]
         assert item == item | {"text": "about bears", "score": 0.5, "page": 3, "heading_path": ["A", "B"]}
-        assert edge.searcher.asked == [(somebody.tenant_id, "bears", 3, "text", [document_id])]
+        assert found.json()["reranked"] == "fake"
+        after = datetime(2025, 12, 31, 22, tzinfo=UTC)
+        documents = DocumentFilter((document_id,), ("curated_dataset",), ("a", "b"), created_after=after)
+        assert edge.searcher.asked == [(somebody.tenant_id, "bears", 3, "text", documents, True)]
         for bad, field in (
             ({"query": ""}, "query"),
             ({"query": "x", "limit": 0}, "limit"),
             ({"query": "x", "limit": 101}, "limit"),
             ({"query": "x", "mode": "y"}, "mode"),
+            ({"query": "x", "rerank": "yes"}, "rerank"),
             ({"query": "x", "filters": {"colour": 1}}, "filters.colour"),
+            ({"query": "x", "filters": {"types": ["No type"]}}, "filters.types.0"),
+            ({"query": "x", "filters": {"created_after": "2026-01-01T00:00:00"}}, "filters.created_after"),
+            ({"query": "x", "filters": {"created_after": 5}}, "filters.created_after"),
+            ({"query": "x", "filters": {"created_before": "0001-01-01T00:00:00+14:00"}}, "filters.created_before"),
         ):
             refused = await client.post("/api/v1/search", json=bad)
             assert (refused.status_code, refused.json()["field"]) == (422, field)

@@ -16,7 +16,12 @@ import httpx
 import uvicorn
 
 from producers.edge.app import Edge, EdgeLimits, build_app
-from retrieval.search import ScoredPassage, SearchMode
+from producers.edge.session_context import Preview
+from providers.catalog import build_chat_models
+from providers.tokens import TiktokenCounter
+from retrieval.feature_reranker import FeatureReranker
+from retrieval.preparing import Contexts
+from retrieval.search import EVERY, Found, ScoredPassage, Searcher, SearchMode
 from schemas.chunks import AttemptOpened, ChunkRecord, CompletionChunk, StreamEnded
 from schemas.envelope import Envelope
 from schemas.events import ApiKeyState
@@ -24,9 +29,12 @@ from schemas.ids import derived_id
 from schemas.topics import CHAT_CHUNKS, IDENTITY_STATE
 from storage.blobs.local import LocalBlobStore
 from storage.log.producer import LogProducer
-from storage.ports import PassageView
+from storage.ports import DocumentFilter, PassageView
 from storage.postgres.identity import hash_key
+from storage.postgres.passages import PassageVisibility
 from storage.postgres.unit_of_work import Database
+from tests.fakes.embedder import WordHashEmbedder
+from tests.fakes.vector_index import MemoryVectorIndex
 
 MODEL_NAMES = ("fast", "local")
 
@@ -89,21 +97,22 @@ async def enrol(database: Database, who: Person) -> None:
 class FakeSearcher:
     """Finds one passage, and remembers what it was asked."""
 
-    asked: list[tuple[UUID, str, int, str, Sequence[UUID] | None]] = field(default_factory=list)
+    asked: list[tuple[UUID, str, int, str, DocumentFilter, bool]] = field(default_factory=list)
 
-    async def search(
+    async def find(
         self,
         tenant_id: UUID,
         query: str,
         *,
         limit: int = 10,
         mode: SearchMode = "hybrid",
-        document_ids: Sequence[UUID] | None = None,
-    ) -> list[ScoredPassage]:
-        self.asked.append((tenant_id, query, limit, mode, document_ids))
+        documents: DocumentFilter = EVERY,
+        rerank: bool = False,
+    ) -> Found:
+        self.asked.append((tenant_id, query, limit, mode, documents, rerank))
         id_ = derived_id("passage", query)
         passage = PassageView(id_, id_, "doc", 1, f"about {query}", 3, 0, 5 + len(query), ("A", "B"), 0)
-        return [ScoredPassage(passage, 0.5)]
+        return Found((ScoredPassage(passage, 0.5),), reranker="fake" if rerank else None)
 
 
 @dataclass
@@ -114,6 +123,7 @@ class RunningEdge:
     base_url: str
     blobs: LocalBlobStore
     searcher: FakeSearcher
+    vectors: MemoryVectorIndex
     fatal: list[BaseException]
     server: uvicorn.Server
 
@@ -136,13 +146,16 @@ async def running_edge(
 ) -> AsyncIterator[RunningEdge]:
     """An edge that has started and answers."""
     fatal: list[BaseException] = []
-    searcher = FakeSearcher()
+    searcher, vectors, counter = FakeSearcher(), MemoryVectorIndex(), TiktokenCounter()
+    seen = Searcher(vectors, WordHashEmbedder(), PassageVisibility(database), reranker=FeatureReranker())
+    answerer = build_chat_models([], counter=counter).default
     edge = build_app(
         bootstrap=bootstrap,
         database=database,
         producer=producer,
         blobs=blobs,
         searcher=searcher,
+        preview=Preview(Contexts(database, seen, counter), answerer, counter),
         model_names=MODEL_NAMES,
         on_fatal=fatal.append,
         limits=limits or EdgeLimits(),
@@ -159,7 +172,7 @@ async def running_edge(
         await asyncio.sleep(0.01)
     port = sockets[0].getsockname()[1]
     try:
-        yield RunningEdge(edge, f"http://127.0.0.1:{port}", blobs, searcher, fatal, server)
+        yield RunningEdge(edge, f"http://127.0.0.1:{port}", blobs, searcher, vectors, fatal, server)
     finally:
         edge.stop_streams()
         server.should_exit = True

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from providers.rerankers import LiteLLMReranker, ServerReranker
 from ragline.settings import Settings, SettingsError, check_model_keys, load_settings
-from ragline.wiring.stores import build_embedder, start_embedder
+from ragline.wiring.stores import build_embedder, build_reranker, start_embedder
+from retrieval.feature_reranker import FeatureReranker
 
 KEY = "sk-very-secret"
 
@@ -26,6 +28,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("RAGLINE_MODELS", f'[{{"name": "a", "model": "x", "api_key": "{KEY}"}}, {{"name": "a", "model": "y"}}]',
          "setting models: every name may stand once"),
         ("RAGLINE_AUXILIARY_MODEL", "b", "setting auxiliary_model: no model is named so; known: none"),
+        ("RAGLINE_RERANK_API_BASE", "http://127.0.0.1:1/v1", "setting rerank_model: none is set, so nobody is asked"),
         ("RAGLINE_WORKER__LEASE_S", "inf", "setting worker.lease_s: Input should be less than or equal to 60 (got"),
         ("RAGLINE_WORKER__CHECKPOINT_S", "nan", "setting worker.checkpoint_s: Input should be less than or equal"),
         ("RAGLINE_MODELS", '[{"name": "a", "model": "x", "stall_timeout_s": "inf"}]',
@@ -45,6 +48,15 @@ def test_one_line(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, sa
     assert str(caught.value).startswith(says)
     assert KEY not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_reranker_is_the_one_that_is_set() -> None:
+    by_server = {"rerank_model": "r", "rerank_api_base": "http://127.0.0.1:1/v1"}
+    for given, kind in (({}, FeatureReranker), ({"rerank_model": "r"}, LiteLLMReranker), (by_server, ServerReranker)):
+        assert type(build_reranker(Settings.model_validate(given))) is kind
+    keyless = Settings.model_validate({**by_server, "rerank_api_key": "env:RAGLINE_TEST_NOWHERE"})
+    with pytest.raises(SettingsError, match=r"setting rerank_api_key: environment variable .* is not set"):
+        check_model_keys(keyless)
 
 
 def test_a_key_that_is_in_no_variable_names_its_model() -> None:

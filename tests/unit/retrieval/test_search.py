@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 from uuid import UUID
 
@@ -8,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from providers.ports import ProviderError
-from retrieval.search import PassageView, Searcher
+from providers.ports import Candidate, ProviderError
+from retrieval.search import EVERY, PassageView, Searcher
 from schemas.errors import Retry
-from storage.ports import VectorHit, VectorRow
+from storage.ports import DocumentFilter, VectorHit, VectorRow
 from storage.vectors.names import table_name
 from tests.fakes.embedder import WordHashEmbedder
 from tests.fakes.vector_index import MemoryVectorIndex
@@ -26,12 +27,22 @@ class Shown:
     def __init__(self, passages: Sequence[PassageView]) -> None:
         self.passages = {view.id: view for view in passages}
         self.asked: list[int] = []
+        self.most = 10_000
         self.replaced: dict[UUID, tuple[UUID, int]] = {}
 
-    async def visible(self, tenant_id: UUID, passage_ids: Sequence[UUID]) -> dict[UUID, PassageView]:
+    async def visible(
+        self, tenant_id: UUID, passage_ids: Sequence[UUID], documents: DocumentFilter = EVERY
+    ) -> dict[UUID, PassageView]:
         self.asked.append(len(passage_ids))
         assert len(set(passage_ids)) == len(passage_ids)
-        return {i: self.passages[i] for i in passage_ids if i in self.passages} if tenant_id == TENANT else {}
+        shown = {i: self.passages[i] for i in passage_ids if i in self.passages} if tenant_id == TENANT else {}
+        return {
+            i: view for i, view in shown.items() if documents.types is None or view.document_type in documents.types
+        }
+
+    async def matching(self, tenant_id: UUID, documents: DocumentFilter, *, at_most: int) -> list[UUID] | None:
+        found = {view.document_id for view in self.passages.values() if view.document_type in (documents.types or ())}
+        return sorted(found) if len(found) <= min(at_most, self.most) else None
 
     async def superseded(self, tenant_id: UUID, passage_ids: Sequence[UUID]) -> set[tuple[UUID, int]]:
         assert tenant_id == TENANT
@@ -89,9 +100,9 @@ async def test_text_finds_only_what_shares_a_word() -> None:
 
 async def test_only_the_asked_documents() -> None:
     search, _, _ = await searcher(PASSAGES)
-    found = await search.search(TENANT, "loop counter", document_ids=[UUID(int=2)])
+    found = await search.search(TENANT, "loop counter", documents=DocumentFilter((UUID(int=2),)))
     assert [item.passage for item in found] == [PASSAGES[2]]
-    assert await search.search(TENANT, "loop counter", document_ids=[]) == []
+    assert await search.search(TENANT, "loop counter", documents=DocumentFilter(())) == []
 
 
 @pytest.mark.parametrize("query", ["", "  \n\t", "\u3000"])
@@ -144,3 +155,97 @@ async def test_a_search_that_a_switch_overtook_is_repeated_until_it_knows_of_no_
     index.limits.clear()
     await found.search(TENANT, "loop counter", limit=2)
     assert len(index.limits) == 1
+
+
+LONG = (
+    "the loop counter of the trace reaches two in the second iteration and so the recorder begins to write"
+    " down what it sees"
+)
+
+
+class Backwards:
+    """A reranker that turns the order round, or fails."""
+
+    name = "backwards"
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.fails = fails
+        self.asked: list[Candidate] = []
+
+    async def rerank(self, query: str, candidates: Sequence[Candidate]) -> list[float]:
+        if self.fails:
+            raise ProviderError("timeout", "too late", retryable=True)
+        self.asked = list(candidates)
+        return [float(n) for n in range(len(candidates))]
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_what_says_the_same_comes_once() -> None:
+    copies = [passage(f"{LONG} {i}", number=10 + i, document=UUID(int=10 + i)) for i in range(5)]
+    search, _, _ = await searcher([*copies, *PASSAGES])
+    found = await search.find(TENANT, "loop counter", limit=3)
+    assert len([item for item in found.items if item.passage in copies]) == 1
+    assert len(found.copies) == 4
+    assert {original for _, original in found.copies} <= {item.passage.id for item in found.items}
+
+
+async def test_many_copies_do_not_crowd_out_the_rest() -> None:
+    copies = [passage(f"{LONG} {i}", number=100 + i) for i in range(60)]
+    search, _, index = await searcher([*copies, *PASSAGES])
+    found = await search.search(TENANT, LONG, limit=3)
+    assert len(found) == 3
+    assert index.limits == [32, 160]
+
+
+async def test_reranking_decides_the_order_and_says_so() -> None:
+    search, _, _ = await searcher(PASSAGES)
+    plain = await search.find(TENANT, "loop counter", limit=3)
+    assert (plain.reranker, [item.rerank for item in plain.items]) == (None, [None] * 3)
+    search._reranker = reranker = Backwards()
+    found = await search.find(TENANT, "loop counter", limit=2, rerank=True)
+    assert [item.passage for item in found.items] == [item.passage for item in reversed(plain.items)][:2]
+    assert [item.score for item in found.items] == [2.0, 1.0]
+    assert found.reranker == "backwards"
+    assert {candidate.text for candidate in reranker.asked} == {view.text for view in PASSAGES}
+    assert (await search.find(TENANT, "loop counter", limit=3)).items == plain.items
+
+
+async def test_only_the_best_fifty_are_reranked_and_scores_keep_falling() -> None:
+    many = [passage(f"loop number {n} {'x' * n}", number=n) for n in range(80)]
+    search, _, _ = await searcher(many)
+    search._reranker = reranker = Backwards()
+    found = await search.find(TENANT, "loop", limit=70, rerank=True)
+    assert len(reranker.asked) == 50
+    scores = [item.score for item in found.items]
+    assert len(scores) == 70
+    assert scores == sorted(scores, reverse=True)
+
+
+async def test_a_reranker_that_fails_leaves_the_order_and_its_reason() -> None:
+    search, _, _ = await searcher(PASSAGES)
+    plain = await search.find(TENANT, "loop counter")
+    search._reranker = Backwards(fails=True)
+    found = await search.find(TENANT, "loop counter", rerank=True)
+    assert found.items == plain.items
+    assert (found.reranker, found.failure) == (None, "timeout: too late")
+
+
+@pytest.mark.parametrize("most", [10_000, 0])
+async def test_a_filter_goes_into_the_index_where_few_match_else_over_what_it_finds(most: int) -> None:
+    curated = replace(passage("a loop in a curated text", number=999, document=UUID(int=9)), document_type="curated")
+    others = [passage(f"loop {n}", number=100 + n, document=UUID(int=100 + n)) for n in range(200)]
+    search, shown, index = await searcher([*others, curated])
+    shown.most = most
+    found = await search.search(TENANT, "loop", limit=1, documents=DocumentFilter(types=("curated",)))
+    assert [item.passage for item in found] == [curated]
+    assert index.limits == ([24] if most else [24, 120, 600])
+
+
+async def test_the_weaker_leg_weighs_less() -> None:
+    search, _, _ = await searcher(PASSAGES)
+    search._weights["vector"] = 0.5
+    for item in (await search.find(TENANT, "loop counter")).items:
+        expected = sum((0.5 if leg == "vector" else 1.0) / (60 + rank) for leg, rank in item.ranks.items())
+        assert item.fused == pytest.approx(expected)

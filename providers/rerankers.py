@@ -1,0 +1,133 @@
+"""Rerankers that are models: servers with the common `/rerank`, and whatever litellm reaches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import aiohttp
+import msgspec
+
+from providers.clean_text import clean
+from providers.failures import from_response
+from providers.litellm_calls import asked, load
+from providers.ports import Candidate, ProviderError
+
+_MAX_CHARACTERS = 8_192
+"""Of a passage, and of a query: what is longer than any rerank model reads."""
+TIMEOUT_S = 2.0
+"""Somebody waits for the answer; without a better order there is still an order."""
+
+
+class _Result(msgspec.Struct):
+    index: int
+    relevance_score: float
+
+
+class _Answer(msgspec.Struct):
+    results: list[_Result]
+
+
+class ServerReranker:
+    """`Reranker` over `POST {api_base}/rerank` as Cohere and Jina have it, and many servers after them."""
+
+    def __init__(self, *, model: str, api_base: str, api_key: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
+        self._model = model
+        self._url = api_base.rstrip("/") + "/rerank"
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._timeout_s = timeout_s
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self._model
+
+    async def rerank(self, query: str, candidates: Sequence[Candidate]) -> list[float]:
+        """See the port."""
+        if not candidates:
+            return []
+        body = {"model": self._model, "query": _bounded(query), "documents": [_bounded(c.text) for c in candidates]}
+        try:
+            async with self._open_session().post(self._url, json=body, headers=self._headers) as response:
+                data = await response.read()
+                if response.status != 200:
+                    raise from_response(response.status, response.headers, data)
+        except TimeoutError:
+            raise ProviderError("timeout", f"{self._url}: no answer in {self._timeout_s:g} s", retryable=True) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise ProviderError("connection_lost", f"connection to {self._url}: {error}", retryable=True) from None
+        try:
+            results = msgspec.json.decode(data, type=_Answer).results
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ProviderError("protocol", f"{self._url}: unreadable answer: {error}", retryable=True) from None
+        return _in_order(((r.index, r.relevance_score) for r in results), len(candidates), self._url)
+
+    async def close(self) -> None:
+        """Gives up connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout_s))
+        return self._session
+
+
+class LiteLLMReranker:
+    """`Reranker` over `litellm.arerank`; `model` is litellm's name (`cohere/rerank-v3.5`)."""
+
+    def __init__(
+        self, *, model: str, api_base: str | None = None, api_key: str | None = None, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        self._model = model
+        self._credentials = {k: v for k, v in (("api_base", api_base), ("api_key", api_key)) if v is not None}
+        self._timeout_s = timeout_s
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self._model
+
+    async def start(self) -> None:
+        """Imports litellm, off the loop: seconds that the first call need not wait for."""
+        await load()
+
+    async def rerank(self, query: str, candidates: Sequence[Candidate]) -> list[float]:
+        """See the port. The first call without `start` may be too late for itself, never for the next."""
+        if not candidates:
+            return []
+        litellm = await asked(load, self._timeout_s)
+        answer = await asked(
+            lambda: litellm.arerank(
+                model=self._model,
+                query=_bounded(query),
+                documents=[_bounded(candidate.text) for candidate in candidates],
+                return_documents=False,
+                timeout=self._timeout_s,
+                max_retries=0,
+                **self._credentials,
+            ),
+            self._timeout_s,
+        )
+        results = ((result["index"], result["relevance_score"]) for result in answer.results or ())
+        return _in_order(results, len(candidates), self._model)
+
+    async def close(self) -> None:
+        """litellm's connections are shared with its chat models and end with them, or with the process."""
+
+
+def _bounded(text: str) -> str:
+    return clean(text[:_MAX_CHARACTERS]) or " "
+
+
+def _in_order(results: Iterable[tuple[int, float]], n: int, whose: str) -> list[float]:
+    """Scores by index. Raises: ProviderError unless each of the `n` has one finite score."""
+    given = list(results)
+    scores = dict(given)
+    if len(given) != n or scores.keys() != set(range(n)) or not all(math.isfinite(s) for s in scores.values()):
+        raise ProviderError(
+            "protocol", f"{whose}: {len(given)} scores for {n} passages, or not a number", retryable=True
+        )
+    return [float(scores[i]) for i in range(n)]
