@@ -48,3 +48,8 @@ def test_a_decision_has_its_form(page: str) -> None:
     text = (ROOT / page).read_text()
     assert re.match(rf"# {int(Path(page).name[:4])}\. \S", text)
     assert re.findall(r"^## (.+)$", text, re.MULTILINE)[:4] == _DECISION
+
+
+def test_decisions_are_numbered_one_after_another() -> None:
+    numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs" / "decisions").glob("*.md"))
+    assert numbers == list(range(1, len(numbers) + 1))
