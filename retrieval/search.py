@@ -190,18 +190,18 @@ class Searcher:
                 ranks, has_more = await self._candidates(ask, n)
             weights = [self._weights[leg] for leg in ranks] if len(ranks) > 1 else None
             fused = reciprocal_rank_fusion([list(leg) for leg in ranks.values()], weights=weights)
-            new = [passage_id for passage_id, _ in fused if passage_id not in asked]
-            asked.update(new)
-            if new:
-                with steps.step("visibility"):
-                    seen |= await self._visibility.visible(ask.tenant_id, new, ask.later or EVERY)
-            shown = [(passage_id, score) for passage_id, score in fused if passage_id in seen]
-            with steps.step("distinct"):
-                texts = [seen[passage_id].text for passage_id, _ in shown]
-                if size <= _AT_ONCE:
-                    kept, copies = distinct(texts, limit=size)
-                else:
-                    kept, copies = await asyncio.to_thread(distinct, texts, limit=size)
+            kept: list[int] = []
+            for share in (2 * size, len(fused)):  # the texts of the best are mostly enough
+                new = [passage_id for passage_id, _ in fused[:share] if passage_id not in asked]
+                asked.update(new)
+                if new:
+                    with steps.step("visibility"):
+                        seen |= await self._visibility.visible(ask.tenant_id, new, ask.later or EVERY)
+                shown = [(passage_id, score) for passage_id, score in fused[:share] if passage_id in seen]
+                with steps.step("distinct"):
+                    kept, copies = await _distinct([seen[passage_id].text for passage_id, _ in shown], size)
+                if len(kept) >= size:
+                    break
             if len(kept) >= limit or not has_more:
                 break
             n *= _WIDEN
@@ -210,7 +210,7 @@ class Searcher:
             for id_, score in shown
         ]
         same = tuple((items[i], items[of].passage.id) for i, of in copies.items())
-        return Found(tuple(items[i] for i in kept), same), [id_ for id_, _ in fused if id_ not in seen]
+        return Found(tuple(items[i] for i in kept), same), [id_ for id_ in asked if id_ not in seen]
 
     async def _reranked(self, reranker: Reranker, query: str, pool: Found) -> Found:
         """The best 50 by the reranker; what follows them cannot be compared with them and keeps its order."""
@@ -248,6 +248,12 @@ class Searcher:
         )
         ranks = {leg: {UUID(hit.passage_id): n for n, hit in enumerate(hits, start=1)} for leg, hits in legs.items()}
         return ranks, any(len(hits) >= limit for hits in legs.values())
+
+
+async def _distinct(texts: Sequence[str], limit: int) -> tuple[list[int], dict[int, int]]:
+    if limit <= _AT_ONCE:
+        return distinct(texts, limit=limit)
+    return await asyncio.to_thread(distinct, texts, limit=limit)
 
 
 @dataclass(frozen=True, slots=True)

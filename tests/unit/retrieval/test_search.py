@@ -185,7 +185,7 @@ class Backwards:
 async def test_what_says_the_same_comes_once() -> None:
     copies = [passage(f"{LONG} {i}", number=10 + i, document=UUID(int=10 + i)) for i in range(5)]
     search, _, _ = await searcher([*copies, *PASSAGES])
-    found = await search.find(TENANT, "loop counter", limit=3)
+    found = await search.find(TENANT, "loop counter", limit=5)
     assert len([item for item in found.items if item.passage in copies]) == 1
     assert len(found.copies) == 4
     assert {original for _, original in found.copies} <= {item.passage.id for item in found.items}
