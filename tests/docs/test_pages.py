@@ -50,6 +50,7 @@ def test_a_decision_has_its_form(page: str) -> None:
     assert re.findall(r"^## (.+)$", text, re.MULTILINE)[:4] == _DECISION
 
 
-def test_decisions_are_numbered_one_after_another() -> None:
-    numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs" / "decisions").glob("*.md"))
-    assert numbers == list(range(1, len(numbers) + 1))
+def test_decisions_are_numbered_one_after_another_and_the_index_has_them() -> None:
+    names = sorted(path.name for path in (ROOT / "docs" / "decisions").glob("*.md"))
+    assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
+    assert re.findall(r"\(decisions/(\d{4}[\w-]+\.md)\)", (ROOT / "docs" / "index.md").read_text()) == names
