@@ -103,12 +103,13 @@ class Contexts:
         if library.has_passages:
             with steps.step("rewrite"):
                 query = await standalone_query(conversation.question, conversation.history, self._rewriter)
-            ids = generation.document_ids
+            # the instructions take no passage's place: they are told apart
+            others = (CUSTOM_INSTRUCTIONS,) if library.has_instructions else ()
             found = await self._searcher.find(
                 tenant_id,
                 query.text,
                 limit=_LOOKED_AT,
-                documents=DocumentFilter(document_ids=ids),
+                documents=DocumentFilter(document_ids=generation.document_ids, not_types=others),
                 rerank=True,
                 steps=steps,
             )
@@ -161,12 +162,11 @@ class Contexts:
 
 
 def _weighed(items: Sequence[ScoredPassage]) -> tuple[Weighed, ...]:
-    """In the order in which they are offered: the tenant's instructions never, curated ones rather, documents mixed."""
-    answering = [item for item in items if item.passage.document_type != CUSTOM_INSTRUCTIONS]
-    zero = min([0.0, *(item.score for item in answering)])
-    span = max((item.score for item in answering), default=0.0) - zero
+    """In the order in which they are offered: curated ones rather, documents mixed."""
+    zero = min([0.0, *(item.score for item in items)])
+    span = max((item.score for item in items), default=0.0) - zero
     weighed = []
-    for item in answering:
+    for item in items:
         is_curated = item.passage.document_type == CURATED
         relevance = ((item.score - zero) / span if span else 1.0) + CURATED_BONUS * is_curated
         weighed.append((Weighed(item, relevance, is_curated, is_offered=False), relevance, item.passage.document_id))

@@ -30,8 +30,7 @@ class ConsideredPassage(Passage):
     `marker` is its number in the prompt. `ranks` are its places in the legs of the search that found it, `fused_score`
     their reciprocal rank fusion, `rerank_score` the reranker's; `relevance` is the deciding score from 0 to 1, with the
     bonus of curated documents. `left_out` says why it is not in the prompt: it says the same as another
-    (`copy`, of `copy_of`), others were better (`below_cut`), it did not fit into the window (`no_room`), or it stands
-    among the instructions anyway (`is_instruction`).
+    (`copy`, of `copy_of`), others were better (`below_cut`), or it did not fit into the window (`no_room`).
     """
 
     document_name: str
@@ -43,7 +42,7 @@ class ConsideredPassage(Passage):
     fused_score: float | None = None
     rerank_score: float | None = None
     relevance: float | None = None
-    left_out: Literal["copy", "below_cut", "no_room", "is_instruction"] | None = None
+    left_out: Literal["copy", "below_cut", "no_room"] | None = None
     copy_of: UUID | None = None
 
 

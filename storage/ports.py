@@ -196,13 +196,14 @@ class PassageView:
 
 @dataclass(frozen=True, slots=True)
 class DocumentFilter:
-    """Which documents: those that meet all that is given. Of `types` one, of `tags` every one.
+    """Which documents: those that meet all that is given. Of `types` one, of `not_types` none, of `tags` every one.
 
     A document was created in `[created_after, created_before)`.
     """
 
     document_ids: tuple[UUID, ...] | None = None
     types: tuple[str, ...] | None = None
+    not_types: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     created_after: datetime | None = None
     created_before: datetime | None = None

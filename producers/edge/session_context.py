@@ -32,7 +32,6 @@ from schemas.errors import Retry
 from schemas.http import Filled
 from storage.ports import PassageView
 from storage.postgres.conversations import StoredTurn, leaf_of, path_to
-from storage.postgres.passages import CUSTOM_INSTRUCTIONS
 from storage.postgres.unit_of_work import UnitOfWork
 
 MAX_QUERY_CHARS = 10_000
@@ -145,9 +144,6 @@ def _passages(prepared: Preparation, budget: Budget) -> Iterator[ConsideredPassa
     for one in prepared.weighed:
         if not one.is_offered and one.item.passage not in offered:
             yield _considered(one.item.passage, one).model_copy(update={"left_out": "below_cut"})
-    for item in prepared.found.items:
-        if item.passage.document_type == CUSTOM_INSTRUCTIONS:
-            yield _scored(item).model_copy(update={"left_out": "is_instruction"})
     for item, original in prepared.found.copies:
         yield _scored(item).model_copy(update={"left_out": "copy", "copy_of": original})
 

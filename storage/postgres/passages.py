@@ -21,13 +21,14 @@ _COLUMNS = (
 _MATCHES = (
     " AND ($2::uuid[] IS NULL OR d.id = ANY($2)) AND ($3::text[] IS NULL OR d.type = ANY($3)) AND d.tags @> $4::text[]"
     " AND ($5::timestamptz IS NULL OR d.created_at >= $5) AND ($6::timestamptz IS NULL OR d.created_at < $6)"
+    " AND d.type <> ALL($7::text[])"
 )
 """A `DocumentFilter` as `_filter_values` gives it."""
 _SEEN = " AND d.tenant_id = $1 AND d.deleted_at IS NULL AND d.active_version = p.version"
 _VISIBLE = f"SELECT {_COLUMNS} WHERE p.id = ANY($2::uuid[]) AND p.tenant_id = $1{_SEEN}"
 # The passages first: by its guess of how few documents match the planner would read all passages of each.
 _VISIBLE_MATCHES = (
-    "WITH asked AS MATERIALIZED (SELECT * FROM passages WHERE id = ANY($7::uuid[]) AND tenant_id = $1)"  # noqa: S608
+    "WITH asked AS MATERIALIZED (SELECT * FROM passages WHERE id = ANY($8::uuid[]) AND tenant_id = $1)"  # noqa: S608
     f" SELECT {_COLUMNS.replace('FROM passages p', 'FROM asked p')} WHERE true{_SEEN}{_MATCHES}"
 )
 _EVERY = DocumentFilter()
@@ -59,7 +60,7 @@ class PassageVisibility:
         async with self._database.transaction(tenant_id) as work:
             rows = await work.fetch(
                 f"SELECT d.id FROM documents d WHERE d.tenant_id = $1{_MATCHES}"  # noqa: S608 - no input in it
-                " AND d.deleted_at IS NULL AND d.active_version IS NOT NULL LIMIT $7",
+                " AND d.deleted_at IS NULL AND d.active_version IS NOT NULL LIMIT $8",
                 tenant_id,
                 *_filter_values(documents),
                 at_most + 1,
@@ -91,6 +92,7 @@ def _filter_values(documents: DocumentFilter) -> tuple[object, ...]:
         list(documents.tags),
         documents.created_after,
         documents.created_before,
+        list(documents.not_types),
     )
 
 

@@ -34,7 +34,7 @@ async def context(edge: RunningEdge, who: Person, query: str) -> dict[str, Any]:
 async def test_everything_is_shown_and_adds_up(edge: RunningEdge, somebody: Person, database: Database) -> None:
     paper = await add(edge, database, somebody, ["On traces.", LOOP, COPIED], name="paper.txt")
     await add(edge, database, somebody, [COPIED.replace("Word 0", "Term 0")], name="copy.txt")
-    own = await add(edge, database, somebody, ["Say loop, not cycle."], name="house.txt", kind="custom_instructions")
+    await add(edge, database, somebody, ["Say loop, not cycle."], name="house.txt", kind="custom_instructions")
     view = await context(edge, somebody, "When is a loop compiled?")
     system, last = view["messages"]
     assert "Say loop, not cycle." in system["content"]
@@ -49,9 +49,8 @@ async def test_everything_is_shown_and_adds_up(edge: RunningEdge, somebody: Pers
             assert f'<passage number="[{passage["marker"]}]"' in last["content"]
             assert passage["text"] in last["content"]
     why = {passage["left_out"]: passage for passage in view["passages"] if passage["left_out"]}
-    assert why.keys() == {"copy", "is_instruction"}
+    assert why.keys() == {"copy"}
     assert why["copy"]["copy_of"] in {passage["id"] for passage in view["passages"] if passage["marker"]}
-    assert why["is_instruction"]["document_id"] == str(own)
     assert [one["document_name"] for one in view["instructions"]] == ["house.txt"]
     tokens = view["tokens"]
     parts = ("rules", "instructions", "history", "passages", "question")
@@ -60,6 +59,15 @@ async def test_everything_is_shown_and_adds_up(edge: RunningEdge, somebody: Pers
     assert view["query"] == {"text": "When is a loop compiled?", "by": "question", "failure": None}
     assert view["reranker"] == "features"
     assert {"history", "library", "embed", "index", "visibility", "rerank", "assemble"} <= view["steps_ms"].keys()
+
+
+async def test_long_instructions_take_no_place(edge: RunningEdge, somebody: Person, database: Database) -> None:
+    policy = [f"A refund number {n} is paid to a customer after this rule." for n in range(60)]
+    await add(edge, database, somebody, policy, name="policy.txt", kind="custom_instructions")
+    paid = await add(edge, database, somebody, ["A refund is paid by cheque within nine days."], name="refunds.txt")
+    view = await context(edge, somebody, "How is a refund paid to a customer?")
+    assert [passage["document_id"] for passage in view["passages"]] == [str(paid)]
+    assert {one["document_name"] for one in view["instructions"]} == {"policy.txt"}
 
 
 async def test_curated_documents_come_first_where_others_are_as_good(

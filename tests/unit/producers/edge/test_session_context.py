@@ -24,7 +24,6 @@ def test_every_passage_says_why_it_is_in_the_prompt_or_not() -> None:
     fits, large, worse, copied = (passage(f"{name} passage", number=n) for n, name in enumerate("abcd"))
     large = replace(large, text="word " * 3_000)
     opening, rules = passage("opening", number=7), passage("rule", number=8)
-    own = found(replace(rules, document_type="custom_instructions"))
     weighed = tuple(Weighed(found(view), 0.5, False, view is not worse) for view in (fits, large, worse))
     assembled = assemble(
         Parts("why?", (), [fits, large, opening], [rules]),
@@ -33,7 +32,7 @@ def test_every_passage_says_why_it_is_in_the_prompt_or_not() -> None:
         plan=None,
         generation=Generation(),
     )
-    items = (*(one.item for one in weighed), own)
+    items = tuple(one.item for one in weighed)
     prepared = Preparation(
         assembled,
         StandaloneQuery("why?", "question"),
@@ -50,7 +49,6 @@ def test_every_passage_says_why_it_is_in_the_prompt_or_not() -> None:
         large.id: (None, "no_room", False),
         opening.id: (2, None, True),
         worse.id: (None, "below_cut", False),
-        rules.id: (None, "is_instruction", False),
         copied.id: (None, "copy", False),
     }
     assert [one.copy_of for one in view.passages if one.copy_of] == [fits.id]
