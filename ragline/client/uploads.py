@@ -92,14 +92,14 @@ async def _upload(
     wait: bool,
     tell: Callable[[DocumentProgress], None],
 ) -> Uploaded:
-    is_new = True
+    is_new, version = True, None
     try:
         document_id = await _accepted(connection, body)
     except RefusedError as error:
         duplicate = _duplicate_of(error)
         if duplicate is None:
             return Uploaded(path, None, "refused", is_new=False, error=str(error))
-        document_id, is_new = duplicate, False
+        (document_id, version), is_new = duplicate, False
     try:
         if wait:
             await _until_done(connection, document_id, tell)
@@ -108,6 +108,9 @@ async def _upload(
         if error.status == 404 and not wait:  # accepted, and not yet applied
             return Uploaded(path, document_id, "accepted", is_new)
         return Uploaded(path, document_id, "failed", is_new, error=str(error))
+    if version not in {None, document.version}:
+        why = f"an earlier version of the document {document_id} has these bytes; restore its version {version}"
+        return Uploaded(path, document_id, "refused", is_new=False, error=why)
     return Uploaded(
         path,
         document_id,
@@ -174,10 +177,12 @@ def _form(path: Path) -> dict[str, Any]:
     return {"data": form}
 
 
-def _duplicate_of(error: RefusedError) -> UUID | None:
+def _duplicate_of(error: RefusedError) -> tuple[UUID, int | None] | None:
+    """The document that has these bytes, and which version of it."""
     if error.status != 409:
         return None
+    version = error.members.get("version")
     try:
-        return UUID(str(error.members["document_id"]))
+        return UUID(str(error.members["document_id"])), version if isinstance(version, int) else None
     except (KeyError, ValueError):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -26,7 +28,7 @@ _BYTES_PER_CHARACTER = 4
 _FRAME_BYTES = 64 * 1024 * 1024  # blocks and pages beside the text
 _LOG_BYTES = 16 * 1024
 _PIPE_BYTES = 256 * 1024
-_DYING_S = 5.0
+_NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 
 
 class Sandbox:
@@ -90,24 +92,28 @@ class Sandbox:
             try:
                 return await self._ask(control, data)
             except (OSError, asyncio.IncompleteReadError) as error:
+                if isinstance(error, OSError) and error.errno in _NO_DESCRIPTORS:
+                    raise Retry(f"no parser can be started: {error}") from error
                 logger.warning("the parsers' fork server died: %r", error)
-                await asyncio.to_thread(server.wait, _DYING_S)
+                server.kill()
+                await asyncio.to_thread(server.wait)
         raise Retry("no parser can be started: the fork server died twice")
 
     async def _ask(self, control: socket.socket, data: bytes) -> _Parser:
-        pipes = [os.pipe() for _ in range(N_DESCRIPTORS)]
-        (stdin_of_parser, stdin), *outputs = pipes
-        handed_over = [stdin_of_parser, *(write for _, write in outputs)]
-        try:
-            await _sent(control, data, handed_over)
-        except OSError:
-            for ours in (stdin, *(read for read, _ in outputs)):
-                os.close(ours)
-            raise
-        finally:
-            for theirs in handed_over:
-                os.close(theirs)
-        return await _Parser.begun(stdin, [read for read, _ in outputs])
+        with ExitStack() as ours, ExitStack() as theirs:
+            ends: list[tuple[int, int]] = []
+            for n in range(N_DESCRIPTORS):
+                read, write = os.pipe()
+                kept, handed_over = (write, read) if n == 0 else (read, write)
+                ours.callback(os.close, kept)
+                theirs.callback(os.close, handed_over)
+                ends.append((kept, handed_over))
+            await _sent(control, data, [handed_over for _, handed_over in ends])
+            theirs.close()
+            stdin, *outputs = (kept for kept, _ in ends)
+            opened = [await _opened(output) for output in outputs]
+            ours.pop_all()
+        return await _Parser.begun(stdin, opened)
 
     def _running(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         if self._server is not None and self._control is not None and self._server.poll() is None:
@@ -140,9 +146,8 @@ class _Parser:
         self._is_over = False
 
     @classmethod
-    async def begun(cls, stdin: int, outputs: Sequence[int]) -> _Parser:
+    async def begun(cls, stdin: int, opened: Sequence[tuple[asyncio.StreamReader, asyncio.ReadTransport]]) -> _Parser:
         """Waits until the server has forked. Raises: asyncio.IncompleteReadError if it died before."""
-        opened = [await _opened(descriptor) for descriptor in outputs]
         parser = cls(stdin, [stream for stream, _ in opened], [pipe for _, pipe in opened])
         try:
             await parser._pid

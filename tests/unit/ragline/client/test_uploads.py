@@ -54,6 +54,16 @@ async def test_what_is_there_already_counts(tmp_path: Path) -> None:
     assert (result.status, result.is_new, result.is_good, str(result.document_id)) == ("indexed", False, True, DOCUMENT)
 
 
+async def test_what_an_earlier_version_has_is_not_there(tmp_path: Path) -> None:
+    edge = ScriptedEdge([progress("indexed")])
+    same = problem("duplicate_document", "same bytes", document_id=DOCUMENT, version=1)
+    edge.answers["POST /api/v1/documents"] = [(409, same)]
+    edge.answers[f"GET /api/v1/documents/{DOCUMENT}"] = [(200, document(version=2, active_version=2))]
+    result, _ = await _upload(edge, tmp_path / "old.pdf")
+    assert (result.status, result.is_good) == ("refused", False)
+    assert result.error == f"an earlier version of the document {DOCUMENT} has these bytes; restore its version 1"
+
+
 async def test_a_refusal_is_told(tmp_path: Path) -> None:
     edge = ScriptedEdge(answers={"POST /api/v1/documents": [(413, problem("too_large", "at most 5 bytes are taken"))]})
     result, _ = await _upload(edge, tmp_path / "big.pdf")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -146,6 +147,26 @@ async def test_cancelled_at_any_moment_nothing_is_left(tmp_path: Path) -> None:
         assert children() == []
     await asyncio.sleep(0)  # transports close their descriptors at the next turn of the loop
     assert len(list(Path("/proc/self/fd").iterdir())) == before  # noqa: ASYNC240
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="the system does not show descriptors")
+async def test_a_process_short_of_descriptors_blames_no_file_and_loses_none(tmp_path: Path) -> None:
+    path = tmp_path / "any.txt"
+    path.write_text("Any text.")
+    await SANDBOX.parse(path, name=path.name, media_type=None)
+    open_now = {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}  # noqa: ASYNC240
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = [n for n in range(max(open_now) + 9) if n not in open_now]
+    try:
+        for n_free in range(7):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free[n_free], hard))
+            with pytest.raises(Retry, match="no parser can be started"):
+                await SANDBOX.parse(path, name=path.name, media_type=None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (await SANDBOX.parse(path, name=path.name, media_type=None)).text == "Any text."
+    await asyncio.sleep(0)
+    assert len({int(entry.name) for entry in Path("/proc/self/fd").iterdir()} - open_now) <= 1  # noqa: ASYNC240
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="the system does not show environments")
