@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 import aiohttp
@@ -17,6 +16,11 @@ _MAX_CHARACTERS = 8_192
 """Of a passage, and of a query: what is longer than any rerank model reads."""
 TIMEOUT_S = 2.0
 """Somebody waits for the answer; without a better order there is still an order."""
+
+_MAX_ANSWER_BYTES = 4 * 1024 * 1024
+"""A number for each passage, even where a server sends the passages back, is far less."""
+_HIGHEST_SCORE = 1e6
+"""Beyond it, to either side, is no relevance; sums and differences of scores must stay numbers."""
 
 
 class _Result(msgspec.Struct):
@@ -50,13 +54,16 @@ class ServerReranker:
         body = {"model": self._model, "query": _bounded(query), "documents": [_bounded(c.text) for c in candidates]}
         try:
             async with self._open_session().post(self._url, json=body, headers=self._headers) as response:
-                data = await response.read()
+                data = await _beginning(response)
                 if response.status != 200:
                     raise from_response(response.status, response.headers, data)
         except TimeoutError:
             raise ProviderError("timeout", f"{self._url}: no answer in {self._timeout_s:g} s", retryable=True) from None
         except (aiohttp.ClientError, OSError) as error:
             raise ProviderError("connection_lost", f"connection to {self._url}: {error}", retryable=True) from None
+        if len(data) > _MAX_ANSWER_BYTES:
+            size = f"{_MAX_ANSWER_BYTES >> 20} MiB"
+            raise ProviderError("protocol", f"{self._url}: an answer of more than {size}", retryable=True)
         try:
             results = msgspec.json.decode(data, type=_Answer).results
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -122,12 +129,22 @@ def _bounded(text: str) -> str:
     return clean(text[:_MAX_CHARACTERS]) or " "
 
 
+async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+    """The body, or so much of it that it is known to be too long."""
+    data = bytearray()
+    async for piece in response.content.iter_any():
+        data += piece
+        if len(data) > _MAX_ANSWER_BYTES:
+            break
+    return bytes(data[: _MAX_ANSWER_BYTES + 1])
+
+
 def _in_order(results: Iterable[tuple[int, float]], n: int, whose: str) -> list[float]:
-    """Scores by index. Raises: ProviderError unless each of the `n` has one finite score."""
+    """Scores by index. Raises: ProviderError unless each of the `n` has one score that can be one."""
     given = list(results)
     scores = dict(given)
-    if len(given) != n or scores.keys() != set(range(n)) or not all(math.isfinite(s) for s in scores.values()):
-        raise ProviderError(
-            "protocol", f"{whose}: {len(given)} scores for {n} passages, or not a number", retryable=True
-        )
+    if len(given) != n or scores.keys() != set(range(n)):
+        raise ProviderError("protocol", f"{whose}: {len(given)} scores for {n} passages", retryable=True)
+    if not all(abs(score) <= _HIGHEST_SCORE for score in scores.values()):  # never true of what is not a number
+        raise ProviderError("protocol", f"{whose}: a score that is not between -1e6 and 1e6", retryable=True)
     return [float(scores[i]) for i in range(n)]

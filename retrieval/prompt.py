@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
-from itertools import groupby
+from functools import lru_cache
+from itertools import accumulate, groupby
 
 from providers.ports import ChatMessage
 from retrieval.markers import without_markers
@@ -35,8 +37,13 @@ OWN = """
 The organisation that you answer for has the following instructions. Follow them wherever they do not contradict the \
 rules above."""
 
-_FENCE = re.compile(r"[<＜﹤](?=[^\w<>]*(?:passage|instruction|conversation)s?\b)", re.IGNORECASE)
-"""What could be read as the begin or the end of a fence, also behind white space or what cannot be seen."""
+_OPENER = re.compile(r"[<＜﹤]")
+"""Every character that NFKC makes a `<` of."""
+_UNSEEN = "\u00ad"
+_UNSEEN_CATEGORIES = ("Cf", "Mn", "Me")
+_WORDS = "|".join(f"{_UNSEEN}*".join(word) for word in ("passage", "instruction", "conversation"))
+_FENCE = re.compile(rf"<(?=[^\w<>]*(?:{_WORDS}){_UNSEEN}*(?:s{_UNSEEN}*)?(?!\w))")
+"""What could be read as the begin or the end of a fence, in folded text, also behind white space."""
 _INTERRUPTED = {
     "failed": "(This answer was interrupted by an error.)",
     "cancelled": "(This answer was interrupted by the user.)",
@@ -91,8 +98,20 @@ def fenced(marker: int, passage: PassageView) -> str:
 
 
 def plain_data(text: str) -> str:
-    """Text that cannot close or open a fence; as long as it was."""
-    return _FENCE.sub("‹", text)
+    """Text that cannot close or open a fence, in letters that look like its own either; as long as it was."""
+    if not _OPENER.search(text):
+        return text
+    folds = [_folded(character) for character in text]
+    starts = list(accumulate(map(len, folds), initial=0))
+    fences = {match.start() for match in _FENCE.finditer("".join(folds))}
+    return "".join("‹" if start in fences else c for c, start in zip(text, starts, strict=False))
+
+
+@lru_cache(maxsize=4096)
+def _folded(character: str) -> str:
+    """Its NFKC without case; one sign for all that cannot be seen. For itself, so that places can be counted."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", character).casefold())
+    return "".join(_UNSEEN if unicodedata.category(c) in _UNSEEN_CATEGORIES else c for c in folded)
 
 
 def _attribute(value: str) -> str:

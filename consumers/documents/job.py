@@ -129,7 +129,7 @@ class Job:
                 reading = await self._read(path, claim)
             except ParseFailed as failed:
                 raise _Failed(failed.code, failed.message) from failed
-        if not reading.passages:
+        if not reading.has_words:
             raise _Failed("empty_document", "The file has no text.")
         await self._blobs.put_bytes(f"{claim.prefix}text.txt", reading.text.encode())
         await self._checkpoints.parsed(claim, reading, model=self._vectors.model, batch_size=self._batch_size)

@@ -22,6 +22,11 @@ class Reading:
     n_pages: int
     passages: Sequence[PassageDraft]
 
+    @property
+    def has_words(self) -> bool:
+        """Whether a passage has a letter or a digit of any script: nothing else can be searched for."""
+        return any(character.isalnum() for passage in self.passages for character in passage.text)
+
 
 Read = Callable[[Path, Claim], Awaitable[Reading]]
 """Reads the version's bytes from a file. Raises: ParseFailed."""

@@ -58,6 +58,8 @@ def evaluate(
         raise WrongUseError(f'there is no mode "{unknown[0]}"; known: {", ".join(MODES)}')
     labelled = read_labelled_set(folder, split=split)
     target = find_target(load_settings(), urls=tuple(url or ()), api_key=api_key)
+    if details is not None:
+        _ensure_writable(details)
     learnt, asked = asyncio.run(_measure(target, labelled, modes, k))
     if details is not None:
         _write_details(details, labelled, asked)
@@ -130,6 +132,16 @@ def _print_table(labelled: LabelledSet, _: Learnt, scores: dict[str, Scores], k:
         table.add_row(name, *(f"{n:.1f}" if key.endswith("ms") else f"{n:.3f}" for key, n in _shown(one, k).items()))
     typer.echo(f"{labelled.name}: {len(labelled.corpus)} documents, {len(labelled.queries)} queries")
     Console(highlight=False).print(table)
+
+
+def _ensure_writable(path: Path) -> None:
+    """So that nothing is measured for a file that cannot be written. Raises: WrongUseError."""
+    from ragline.client.errors import WrongUseError
+
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise WrongUseError(f"--details: {path} cannot be written: {error.strerror}") from None
 
 
 def _write_details(path: Path, labelled: LabelledSet, asked: list[Asked]) -> None:

@@ -6,11 +6,14 @@ Thakur et al.: "BEIR: A Heterogeneous Benchmark for Zero-shot Evaluation of Info
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from ragline.client.errors import WrongUseError
+
+MAX_QUERY_CHARS = 10_000
+"""What a search takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +31,9 @@ class LabelledSet:
 
 def read_labelled_set(folder: Path, *, split: str = "test") -> LabelledSet:
     """The set in `folder`. Raises: WrongUseError that names file, line and what is wrong."""
-    corpus = {id_: f"{title}\n\n{text}".strip() for id_, title, text in _records(folder / "corpus.jsonl")}
-    queries = {id_: text for id_, _, text in _records(folder / "queries.jsonl")}
+    corpus = {id_: f"{title}\n\n{text}".strip() for _, id_, title, text in _records(folder / "corpus.jsonl")}
     relevant = _judgements(folder / "qrels" / f"{split}.tsv")
+    queries = _queries(folder / "queries.jsonl", relevant.keys())
     unknown = sorted(relevant.keys() - queries.keys())
     if unknown:
         raise WrongUseError(f'{folder}: the judgements name the query "{unknown[0]}", which queries.jsonl has not')
@@ -42,14 +45,32 @@ def read_labelled_set(folder: Path, *, split: str = "test") -> LabelledSet:
     return LabelledSet(folder.resolve().name, corpus, {id_: queries[id_] for id_ in relevant}, relevant)
 
 
-def _records(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Id, title and text of each line."""
+def _queries(path: Path, asked: Set[str]) -> dict[str, str]:
+    """All of them; those that are `asked` can be."""
+    found: dict[str, str] = {}
+    for n, id_, _, text in _records(path):
+        if id_ in asked and not text.strip():
+            raise WrongUseError(f'{path}, line {n}: the query "{id_}" is blank')
+        if id_ in asked and len(text) > MAX_QUERY_CHARS:
+            size = f"has {len(text):,} characters; at most {MAX_QUERY_CHARS:,} can be asked"
+            raise WrongUseError(f'{path}, line {n}: the query "{id_}" {size}')
+        found[id_] = text
+    return found
+
+
+def _records(path: Path) -> Iterator[tuple[int, str, str, str]]:
+    """Number, id, title and text of each line; no id comes twice."""
+    first: dict[str, int] = {}
     for n, line in _lines(path):
         try:
             record = json.loads(line)
-            yield str(record["_id"]), str(record.get("title") or ""), str(record["text"])
+            id_, title, text = str(record["_id"]), str(record.get("title") or ""), str(record["text"])
         except (ValueError, KeyError, TypeError, AttributeError):
             raise WrongUseError(f'{path}, line {n}: each line is {{"_id": …, "title": …, "text": …}}') from None
+        if id_ in first:
+            raise WrongUseError(f'{path}, line {n}: the _id "{id_}" is that of line {first[id_]} too')
+        first[id_] = n
+        yield n, id_, title, text
 
 
 def _judgements(path: Path) -> dict[str, dict[str, int]]:

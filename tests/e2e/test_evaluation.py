@@ -36,3 +36,13 @@ def test_wrong_use_is_a_line(dev_stack: DevStack, tmp_path: Path) -> None:
     ended = dev_stack.ragline("eval", tmp_path)
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert "corpus.jsonl is not there" in ended.stderr
+
+
+def test_details_that_cannot_be_written_are_refused_before_anything_is_measured(
+    dev_stack: DevStack, tmp_path: Path
+) -> None:
+    folder = write_labelled_set(tmp_path)
+    details = tmp_path / "nowhere" / "details.jsonl"
+    ended = dev_stack.ragline("eval", folder, "--mode", "text", "--details", details)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"error: --details: {details} cannot be written: No such file or directory\n"

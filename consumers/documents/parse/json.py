@@ -7,18 +7,20 @@ import re
 from collections.abc import Iterator
 
 from consumers.documents.parse.building import TextBuilder
-from consumers.documents.parse.document import ParsedDocument, ParseLimits
+from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
 
 MEDIA_TYPE = "application/json"
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _MAX_INDENT = 12
+MAX_DEPTH = 1_000
+"""What people and programs write is far from it; what is beyond says nothing but brackets."""
 _EMPTY = {"{": "}", "[": "]"}
 
 
 def parse_json(text: str, limits: ParseLimits) -> ParsedDocument:
     """A block for each value, and for each element of an outermost array or object.
 
-    Escapes are resolved; a file that is damaged or nested without end is shown as far as it goes. Raises: ParseFailed.
+    Escapes are resolved; a damaged file is shown as far as it goes. Raises: ParseFailed, also beyond `MAX_DEPTH`.
     """
     builder = TextBuilder(max_characters=limits.max_characters)
     for lines in _elements(text):
@@ -51,6 +53,8 @@ def _elements(text: str) -> Iterator[list[str]]:
                 line = [" " * min(depth, _MAX_INDENT)]
             line.append(_plain(piece))
             depth += piece in _EMPTY
+            if depth > MAX_DEPTH:
+                raise ParseFailed("malformed_file", f"The JSON is nested more than {MAX_DEPTH:,} deep.")
         if depth <= 1 and (piece == "," or (depth == 0 and piece != ":")):
             yield [*lines, "".join(line)] if depth == 0 else lines
             lines, line = [], line if depth else []

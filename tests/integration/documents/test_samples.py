@@ -37,6 +37,9 @@ BAD = {
 MADE = {
     "empty.txt": (b"", "empty_document"),
     "blank.md": (b" \n\t\n", "empty_document"),
+    "signs.txt": ("-- … ***\n\n[ ] { } 🙂\n".encode(), "empty_document"),
+    "brackets.json": (b"[" * 900 + b"]" * 900, "empty_document"),
+    "deep.json": (b"[" * 100_000 + b"]" * 100_000, "malformed_file"),
     "cut.pdf": (b"%PDF-1.7\n1 0 obj <<", "malformed_file"),
     "noise.bin": (bytes(range(256)) * 64, "unsupported_type"),
 }

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from consumers.documents.parse.code import parse_code
 from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
 from consumers.documents.parse.ipynb import parse_ipynb
-from consumers.documents.parse.json import parse_json
+from consumers.documents.parse.json import MAX_DEPTH, parse_json
 from tests.unit.consumers.documents.parse.packed import MEGABYTE, blocks, failed, read
 from tests.unit.consumers.documents.parse.well_formed import assert_well_formed
 
@@ -78,10 +78,27 @@ def test_any_text_is_well_formed_or_empty(text: str) -> None:
             raise
 
 
-async def test_nested_without_end_cut_short_and_long(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":' * 200_000,
+        "[" * 100_000 + "]" * 100_000,
+        "[" * (MAX_DEPTH + 1) + '"words"' + "]" * (MAX_DEPTH + 1),
+        '[{"a": "words"}, ' + "[" * MAX_DEPTH,
+    ],
+    ids=["objects", "arrays", "just beyond", "after words"],
+)
+async def test_nested_without_end(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "d.json"
+    path.write_text(text)
+    assert await failed(path) == "malformed_file"
+
+
+async def test_nested_deeply_cut_short_and_long(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     for text, words in (
-        ('{"a":' * 200_000, '"a":'),
+        ('{"a":' * MAX_DEPTH, '"a":'),
+        ("[" * MAX_DEPTH + '"words"' + "]" * MAX_DEPTH, '"words"'),
         ('[{"name": "Ann", "text": "cut sho', '"text": "cut sho'),
         ('{"text": "' + "word " * (2 * MEGABYTE // 5) + '"}', "word word"),
         ("[" + ",".join(f'{{"c{n}": {n}}}' for n in range(20_000)) + "]", '"c19999": 19999'),
