@@ -43,7 +43,7 @@ class Deciding(Generic[StateT]):
     evolve: Callable[[StateT | None, Body, Envelope], StateT]
     save: Callable[[UnitOfWork, dict[object, StateT], Sequence[Fact]], Awaitable[None]]
     topic_of: Callable[[Body], Topic]
-    waiting: WaitingLimit
+    waiting: WaitingLimit[StateT]
 
     async def handle(self, work: UnitOfWork, commands: Sequence[Envelope]) -> list[Outgoing]:
         """Decides every command in log order; a rejected one yields its CommandRejected and nothing else."""
@@ -56,7 +56,7 @@ class Deciding(Generic[StateT]):
             key = self.key_of(command)
             try:
                 bodies = self.decide(states.get(key), command, now)
-                room.take(command, bodies)
+                room.take(command, states.get(key), bodies)
             except Reject as reject:
                 event = rejection(command, reject, source=self.source, now=now)
                 outgoing.append((self.topic_of(event.body), event))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 from uuid import UUID
 
 from schemas.envelope import Envelope
@@ -13,6 +14,8 @@ from schemas.ids import advisory_key
 from schemas.records import Body
 from storage.postgres.identity import DEFAULT_TENANT
 from storage.postgres.unit_of_work import UnitOfWork
+
+StateT = TypeVar("StateT")
 
 RETRY_AFTER_S = 5
 
@@ -29,21 +32,21 @@ class TenantLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingLimit:
+class WaitingLimit(Generic[StateT]):
     """How many of one thing may wait for each tenant.
 
     `waiting` is what of SQL's FROM and WHERE finds those that wait. Commands of the kinds `asked_by` may add to them:
-    the fact `entered` is one more, the fact `left` one less.
+    a fact that `enters`, by what was known before its command, is one more, the fact `left` one less.
     """
 
     limit: TenantLimit
     what: str
     waiting: str
     asked_by: tuple[type[Body], ...]
-    entered: type[Body] | tuple[type[Body], ...]
+    enters: Callable[[StateT | None, Body], bool]
     left: type[Body] | None = None
 
-    async def room(self, work: UnitOfWork, commands: Sequence[Envelope]) -> Room:
+    async def room(self, work: UnitOfWork, commands: Sequence[Envelope]) -> Room[StateT]:
         """What waits before `commands` take effect; counting ends at the limit, however long the queue is.
 
         From half of the limit on, a tenant's batches take turns, so that those of other workers are counted too.
@@ -73,15 +76,15 @@ class WaitingLimit:
         return {row["id"]: row["n"] for row in rows}
 
 
-class Room:
+class Room(Generic[StateT]):
     """What waits for each tenant while a batch of commands is decided, one after another."""
 
-    def __init__(self, limit: WaitingLimit, waiting: dict[UUID, int]) -> None:
+    def __init__(self, limit: WaitingLimit[StateT], waiting: dict[UUID, int]) -> None:
         self._limit = limit
         self._waiting = waiting
 
-    def take(self, command: Envelope, facts: Sequence[Body]) -> None:
-        """Counts what follows from a command.
+    def take(self, command: Envelope, state: StateT | None, facts: Sequence[Body]) -> None:
+        """Counts what follows from a command, given what was known before it.
 
         Raises: Reject 429 if more would wait than may; the same command may be sent again, under its Idempotency-Key
         too.
@@ -89,7 +92,7 @@ class Room:
         if command.tenant_id not in self._waiting:
             return
         limit, n = self._limit, self._waiting[command.tenant_id]
-        entered = sum(isinstance(fact, limit.entered) for fact in facts)
+        entered = sum(limit.enters(state, fact) for fact in facts)
         left = sum(isinstance(fact, limit.left) for fact in facts) if limit.left else 0
         most = limit.limit.most
         if entered and n + entered - left > most:

@@ -13,11 +13,14 @@ from consumers.documents.claims import FENCE, Claim, LeaseLost, others_wait
 from consumers.documents.passages import PassageDraft
 from consumers.documents.reading import Reading
 from consumers.documents.vectors import PassageText
+from consumers.index.store import batch_id
+from consumers.index.table_locks import lock_tables
 from schemas.commands import IndexBatch
 from schemas.events import DocumentFailed, DocumentParsed, ErrorInfo, PassagesEmbedded
 from schemas.ids import derived_id
 from schemas.topics import KNOWLEDGE_EVENTS, KNOWLEDGE_INDEX
 from storage.log.publisher import OutboxPublisher
+from storage.ports import VectorIndex
 from storage.postgres import outbox
 from storage.postgres.outbox import Outgoing
 from storage.postgres.unit_of_work import Database, UnitOfWork
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _ROWS_PER_STATEMENT = 1000
+_REMOVED_AT_ONCE = 500
+_NOT_DONE = "UPDATE document_batches SET embedded_at = NULL, indexed_at = NULL"
+_OF_VERSION = "WHERE document_id = $1 AND version = $2"
 _HEADING_SEPARATOR = "\x1f"
 
 
@@ -62,9 +68,10 @@ def passage_id(document_id: UUID, version: int, ordinal: int) -> UUID:
 class Checkpoints:
     """Fenced writes of one process's jobs. Each raises LeaseLost if the claim does not hold any more, and Retry."""
 
-    def __init__(self, database: Database, publisher: OutboxPublisher) -> None:
+    def __init__(self, database: Database, publisher: OutboxPublisher, vectors: VectorIndex) -> None:
         self._database = database
         self._publisher = publisher
+        self._vectors = vectors
 
     async def parsed(self, claim: Claim, reading: Reading, *, model: str, batch_size: int) -> None:
         """Passages, batches, counters and DocumentParsed, in one transaction; what stood there is replaced."""
@@ -94,14 +101,22 @@ class Checkpoints:
             outgoing.append((KNOWLEDGE_EVENTS, event))
 
     async def reset(self, claim: Claim, *, model: str) -> None:
-        """Every batch is to be embedded anew, because the embedding model is another one now."""
-        async with self._fenced(claim, "embedding_model = $4, n_embedded = 0", model) as (work, _):
-            await work.execute(
-                "UPDATE document_batches SET embedded_at = NULL, indexed_at = NULL, blob_key = NULL"
-                " WHERE document_id = $1 AND version = $2",
-                claim.document_id,
-                claim.version,
+        """Every batch is to be embedded anew, because the embedding model is another one now.
+
+        The old model's table has no row of the version any more: from now on nobody knows to look there.
+        """
+        # First no batch counts as indexed: were this cut off below, the old model too would begin anew.
+        async with self._fenced(claim, "n_embedded = 0") as (work, _):
+            await work.execute(f"{_NOT_DONE} {_OF_VERSION}", claim.document_id, claim.version)
+        old = [] if claim.embedding_model is None else [table_name(claim.tenant_id, claim.embedding_model)]
+        async with self._fenced(claim, "embedding_model = $4", model, tables=old) as (work, _):
+            rows = await work.fetch(
+                f"{_NOT_DONE}, blob_key = NULL {_OF_VERSION} RETURNING batch", claim.document_id, claim.version
             )
+            ids = [batch_id((claim.document_id, claim.version, row["batch"])) for row in rows]
+            for table in old:
+                for start in range(0, len(ids), _REMOVED_AT_ONCE):
+                    await self._vectors.delete_batches(table, ids[start : start + _REMOVED_AT_ONCE])
 
     async def progress(self, claim: Claim) -> Progress:
         """What is still to be embedded."""
@@ -191,11 +206,16 @@ class Checkpoints:
 
     @asynccontextmanager
     async def _fenced(
-        self, claim: Claim, changes: str, *args: object
+        self, claim: Claim, changes: str, *args: object, tables: Sequence[str] = ()
     ) -> AsyncIterator[tuple[UnitOfWork, list[Outgoing]]]:
-        """Changes the version first, which locks it; then the block; then what is outgoing, published after commit."""
+        """Changes the version first, which locks it; then the block; then what is outgoing, published after commit.
+
+        Vector tables that the block writes are locked before the version, as the index's writer does.
+        """
         outgoing: list[Outgoing] = []
         async with self._database.transaction() as work:
+            if tables:
+                await lock_tables(work, tables)
             n_rows = await work.execute(
                 f"UPDATE document_versions SET {changes}, updated_at = now() WHERE {FENCE}",  # noqa: S608
                 *claim.fence,

@@ -13,6 +13,8 @@ from schemas.errors import Reject
 from schemas.events import DocumentDeleted, DocumentUpdated, DocumentUploaded, RestoreRequested
 from schemas.records import Body
 
+_AT_REST = {"indexed", "failed"}
+
 
 def decide(library: Library | None, command: Envelope, now: datetime) -> list[Body]:
     """Facts that follow from one command, in order. Pure: same input, same facts.
@@ -96,7 +98,7 @@ def _restore(library: Library, body: RestoreVersion) -> RestoreRequested:
 def _requested(document: Document, version: Version) -> RestoreRequested:
     """What is in work goes on; what is not goes back to work, from where its passages and vectors stand."""
     status = version.status
-    if status in {"indexed", "failed"} and version.number != document.active_version:
+    if status in _AT_REST and version.number != document.active_version:
         status = "embedding" if version.is_parsed else "queued"
     return RestoreRequested.model_validate(
         {
@@ -106,6 +108,17 @@ def _requested(document: Document, version: Version) -> RestoreRequested:
             "status": status,
         }
     )
+
+
+def enters_work(library: Library | None, fact: Body) -> bool:
+    """Whether one more version is in work by the fact; `library` is the one before it.
+
+    A restore of what is active, or in work already, adds nothing.
+    """
+    if isinstance(fact, RestoreRequested):
+        before = library.versions[fact.document_id, fact.version].status if library else fact.status
+        return before in _AT_REST and fact.status not in _AT_REST
+    return isinstance(fact, DocumentUploaded)
 
 
 def _living(library: Library, document_id: UUID) -> Document:

@@ -75,7 +75,7 @@ class DocumentJobs:
         self._lease_s, self._sweep_s = lease_s, sweep_s
         self._sandbox = Sandbox()
         self._job = Job(
-            checkpoints=Checkpoints(database, publisher),
+            checkpoints=Checkpoints(database, publisher, vectors),
             blobs=blobs,
             vectors=PassageVectors(database, embedder, caches=caches_vectors),
             read=read or sandboxed(self._sandbox, token_counter),

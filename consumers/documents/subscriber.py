@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from consumers.deciding import Deciding
-from consumers.documents.decide import decide, evolve
+from consumers.documents.decide import decide, enters_work, evolve
 from consumers.documents.library import load
 from consumers.documents.state import Library
 from consumers.documents.store import save
 from consumers.tenant_limit import TenantLimit, WaitingLimit
 from schemas.commands import AddDocument, ReplaceDocument, RestoreVersion
 from schemas.envelope import Envelope
-from schemas.events import DocumentUploaded, RestoreRequested
 from schemas.records import Body
 from schemas.topics import KNOWLEDGE_COMMANDS, KNOWLEDGE_EVENTS, Topic
 from storage.log.batch_runner import Subscription
@@ -43,7 +42,7 @@ def documents(waiting: TenantLimit = WAITING) -> Subscription:
             what="documents",
             waiting="document_versions WHERE status IN ('queued', 'parsing', 'embedding', 'indexing')",
             asked_by=(AddDocument, ReplaceDocument, RestoreVersion),
-            entered=(DocumentUploaded, RestoreRequested),
+            enters=enters_work,
         ),
     )
     return Subscription(KNOWLEDGE_COMMANDS, "documents", rules.handle, rejects_to=KNOWLEDGE_EVENTS)

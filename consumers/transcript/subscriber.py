@@ -28,6 +28,11 @@ def topic_of(body: Body) -> Topic:
     return CHAT_CHUNKS if isinstance(body, ChunkRecord) else CHAT_EVENTS
 
 
+def asks_for_an_answer(_: Session | None, fact: Body) -> bool:
+    """Whether one more answer waits by the fact."""
+    return isinstance(fact, CompletionRequested)
+
+
 def transcript(waiting: TenantLimit = WAITING) -> Subscription:
     """The subscription of group `transcript` to the chat commands; so many of a tenant's answers may wait."""
     rules = Deciding[Session](
@@ -43,7 +48,7 @@ def transcript(waiting: TenantLimit = WAITING) -> Subscription:
             what="answers",
             waiting="completions WHERE status = 'pending'",
             asked_by=(PostMessage, EditMessage, RegenerateMessage, ResumeMessage),
-            entered=CompletionRequested,
+            enters=asks_for_an_answer,
             left=CompletionCancelled,
         ),
     )

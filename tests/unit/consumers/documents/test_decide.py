@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.documents.decide import decide, evolve
+from consumers.documents.decide import decide, enters_work, evolve
 from consumers.documents.state import Document, Library, VersionKey
 from schemas.commands import (
     AddDocument,
@@ -164,6 +164,16 @@ def test_bytes_of_an_earlier_version_restore_it() -> None:
     [named, fact] = facts_of(library, replaced(1, 5, name="b"))
     assert isinstance(named, DocumentUpdated)
     assert fact == wanted
+
+
+def test_only_what_rests_enters_work_by_a_restore() -> None:
+    waiting = after(add(1, 5), replaced(1, 6))
+    learnt = indexed(indexed(waiting, 1, 1), 1, 2)
+    for library, version, enters in ((waiting, 1, False), (learnt, 2, False), (learnt, 1, True)):
+        [fact] = facts_of(library, restore(1, version))
+        assert enters_work(library, fact) == enters
+    [named, uploaded] = facts_of(learnt, replaced(1, 7, name="b"))
+    assert (enters_work(learnt, named), enters_work(learnt, uploaded)) == (False, True)
 
 
 def test_a_restore_says_what_the_version_is_by_it() -> None:
