@@ -203,10 +203,10 @@ class DocumentFilter:
 
     document_ids: tuple[UUID, ...] | None = None
     types: tuple[str, ...] | None = None
-    not_types: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     created_after: datetime | None = None
     created_before: datetime | None = None
+    not_types: tuple[str, ...] = ()
 
     @property
     def names_documents(self) -> bool:
