@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from producers.edge.caller import Asking
 from producers.edge.openapi import takes_json
+from producers.edge.passages import passage_fields
 from producers.edge.problems import Unavailable
 from producers.edge.reads.bounded import within
 from producers.edge.requests import JsonBodies
@@ -91,15 +92,4 @@ def _filter(sent: SearchFilters) -> DocumentFilter:
 
 
 def _found(item: ScoredPassage) -> FoundPassage:
-    passage = item.passage
-    return FoundPassage(
-        id=passage.id,
-        document_id=passage.document_id,
-        version=passage.version,
-        text=passage.text,
-        page=passage.page,
-        start=passage.start,
-        end=passage.end,
-        heading_path=list(passage.heading_path),
-        score=item.score,
-    )
+    return FoundPassage(**passage_fields(item.passage), score=item.score)

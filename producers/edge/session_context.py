@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from producers.edge.caller import Asking
+from producers.edge.passages import passage_fields
 from producers.edge.problems import Unavailable, not_found
 from producers.edge.reads.bounded import Reads, within
 from producers.edge.requests import path_id
@@ -163,15 +164,5 @@ def _scored(item: ScoredPassage) -> ConsideredPassage:
 
 def _plain(passage: PassageView) -> ConsideredPassage:
     return ConsideredPassage(
-        id=passage.id,
-        document_id=passage.document_id,
-        version=passage.version,
-        text=passage.text,
-        page=passage.page,
-        start=passage.start,
-        end=passage.end,
-        heading_path=list(passage.heading_path),
-        document_name=passage.document_name,
-        document_type=passage.document_type,
-        ranks={},
+        **passage_fields(passage), document_name=passage.document_name, document_type=passage.document_type, ranks={}
     )
