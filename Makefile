@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test bench chaos lint lock clean
+.PHONY: help setup dev test bench chaos docs lint lock clean
 
 VENV := .venv
 RUN := $(VENV)/bin
@@ -44,6 +44,9 @@ bench: setup ## the performance table
 
 chaos: setup ## conversations while processes are killed and frozen; ARGS="--seed 7 --minutes 30 --streams 40"
 	@exec $(RUN)/python -m tests.chaos $(ARGS)
+
+docs: setup ## the documentation as a site, in build/docs
+	@exec $(RUN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 lint: setup ## style, types, imports
 	$(RUN)/ruff check .

@@ -17,7 +17,7 @@ from bench.servers import embedded_servers
 from bench.stack import Stack, dev_stack
 from bench.table import machine, markdown, show
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
+RESULTS = Path(__file__).absolute().parents[1] / "docs" / "measurements.md"
 
 # accept comes last: it leaves a backlog for the worker that it paused
 ON_STACK: dict[str, Callable[..., Awaitable[list[Row]]]] = {
@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=NAMES, help="one line of the table; may be repeated")
     parser.add_argument("--rounds", type=int, default=3, help="alternating rounds of each line (default 3)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
-    parser.add_argument("--write", action="store_true", help=f"write the table to {RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help=f"write the table to docs/{RESULTS.name}")
     parser.add_argument("--strict", action="store_true", help="exit code 1 if a limit is not kept")
     options = parser.parse_args()
     import uvloop

@@ -1,4 +1,4 @@
-"""The table, for a terminal and for RESULTS.md."""
+"""The table, for a terminal and for docs/measurements.md."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ NAMES = {
     "purl.org",
     "purl.oclc.org",
     "schemas.openxmlformats.org",
+    "www.w3.org",
     "json-schema.org",
     "example.com",
     "example.org",

@@ -111,4 +111,4 @@ def test_fifty_passages_take_a_moment(views: list[PassageView]) -> None:
         feature_scores(label.question, candidates)
         took_s.append(time.process_time() - began)
     print(f"{1000 * statistics.median(took_s):.1f} ms of CPU for {RERANKED} passages")
-    assert statistics.median(took_s) < 0.05
+    assert statistics.median(took_s) < 0.2  # some 25 ms on an idle core, a multiple on a busy one
