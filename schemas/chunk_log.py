@@ -9,7 +9,7 @@ from schemas.envelope import decode_body
 from schemas.errors import DeadLetter
 from schemas.topics import CHAT_CHUNKS
 
-_KINDS = {kind.encode(): kind for kind in CHAT_CHUNKS.by_type}
+_KINDS = {kind.encode(): kind for kind in CHAT_CHUNKS.kept}
 
 
 def kind_of(headers: Iterable[tuple[str, bytes | None]]) -> str:

@@ -131,8 +131,11 @@ def decode(topic: Topic, headers: Iterable[tuple[str, bytes | None]], value: byt
 
 
 def decode_body(topic: Topic, kind: str, value: bytes | None) -> Body:
-    """Reads one body. Raises: DeadLetter with `unknown_type`, `oversized`, `empty_body`, `malformed_body`."""
-    model = topic.by_type.get(kind)
+    """Reads one body, in the newest version of its record.
+
+    Raises: DeadLetter with `unknown_type`, `oversized`, `empty_body`, `malformed_body`.
+    """
+    model = topic.kept.get(kind)
     if model is None:
         raise DeadLetter("unknown_type", f"{kind!r} is not registered on {topic.name}")
     if not value:
@@ -140,7 +143,7 @@ def decode_body(topic: Topic, kind: str, value: bytes | None) -> Body:
     if len(value) > MAX_RECORD_BYTES:
         raise DeadLetter("oversized", f"{len(value)} bytes, at most {MAX_RECORD_BYTES}")
     try:
-        return model.decode(value)
+        return topic.upcast(model.decode(value))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "body"

@@ -12,7 +12,7 @@ from schemas.topics import CHAT_EVENTS, KNOWLEDGE_EVENTS, USAGE_EVENTS, Topic
 PUBLIC_TOPICS: tuple[Topic, ...] = (CHAT_EVENTS, KNOWLEDGE_EVENTS, USAGE_EVENTS)
 """What a tenant may read of its own; commands, chunks and identity stay inside."""
 
-PUBLIC_TYPES: tuple[str, ...] = tuple(sorted({name for topic in PUBLIC_TOPICS for name in topic.by_type}))
+PUBLIC_TYPES: tuple[str, ...] = tuple(sorted({name for topic in PUBLIC_TOPICS for name in topic.kept}))
 
 
 class FeedEvent(ResponseBody):

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from schemas.events import Citation, CompletionStatus, ErrorInfo, MessageStatus, TokenUsage
+from schemas.records import may_gain_fields
 
 MAX_CONTENT_CHARS = 100_000
 MAX_NAME_CHARS = 200
@@ -57,7 +58,7 @@ class RequestBody(BaseModel):
 class ResponseBody(BaseModel):
     """What a client is given. Clients ignore fields that they do not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=may_gain_fields)
 
 
 class NewSession(RequestBody):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
+
+
+def may_gain_fields(schema: dict[str, Any]) -> None:
+    """In a published schema: whoever reads by it ignores the fields that a later version adds."""
+    schema.pop("additionalProperties", None)
 
 
 class Body(BaseModel):
@@ -13,7 +18,7 @@ class Body(BaseModel):
     `ce_type` is the CloudEvents type, `ragline.<area>.<name>.v<n>`; a breaking change is a new one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=may_gain_fields)
 
     ce_type: ClassVar[str] = ""
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from schemas import chunks, commands, events
 from schemas.records import Body
+from schemas.upcasters import AnyUpcaster
 
 _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
@@ -16,7 +17,10 @@ _DAY_MS = 24 * _HOUR_MS
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic: its settings on the broker, what it carries, who writes and reads it."""
+    """One topic: its settings on the broker, what it carries, who writes and reads it.
+
+    `records` may be written; what stands on it in an older version is read through `upcasters`.
+    """
 
     name: str
     key: str
@@ -28,6 +32,7 @@ class Topic:
     cleanup: Literal["delete", "compact"] = "delete"
     segment_ms: int | None = None
     has_dead_letters: bool = True
+    upcasters: tuple[AnyUpcaster, ...] = ()
 
     @property
     def dead_letter_topic(self) -> str:
@@ -36,8 +41,31 @@ class Topic:
 
     @cached_property
     def by_type(self) -> dict[str, type[Body]]:
-        """Body classes by `ce_type`."""
+        """The classes of bodies that may be written, by `ce_type`."""
         return {record.ce_type: record for record in self.records}
+
+    @cached_property
+    def kept(self) -> dict[str, type[Body]]:
+        """The classes of bodies that may stand on it, by `ce_type`: older versions too."""
+        return {step.old.ce_type: step.old for step in self.upcasters} | self.by_type
+
+    @cached_property
+    def _newer(self) -> dict[str, AnyUpcaster]:
+        return {step.old.ce_type: step for step in self.upcasters}
+
+    def upcast(self, body: Body) -> Body:
+        """The body in the newest version of its record, as every consumer sees it."""
+        while (step := self._newer.get(body.ce_type)) is not None:
+            body = step.change(body)
+        return body
+
+    def read_as(self, record: type[Body]) -> frozenset[str]:
+        """The `ce_type` of every version that consumers read as `record`: its own, and older ones."""
+        kinds = {record.ce_type}
+        for step in reversed(self.upcasters):
+            if step.new.ce_type in kinds:
+                kinds.add(step.old.ce_type)
+        return frozenset(kinds)
 
     def settings(self) -> dict[str, str]:
         """The broker's topic configuration."""

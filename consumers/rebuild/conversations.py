@@ -17,8 +17,8 @@ from storage.ports import BlobStore
 from storage.postgres.history import History, staged_history
 from storage.postgres.unit_of_work import Database
 
-SESSION_EVENTS = [ce_type for ce_type, body in CHAT_EVENTS.by_type.items() if issubclass(body, SessionEvent)]
-"""A rejected command changed nothing."""
+SESSION_EVENTS = [ce_type for ce_type, body in CHAT_EVENTS.kept.items() if issubclass(body, SessionEvent)]
+"""Of every version. A rejected command changed nothing."""
 SHOWN = 20
 """So many of each kind are named; all are counted."""
 
