@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from ragline.cli.main import app
 from ragline.settings import ModelSettings, Settings
-from tests.docs.reference import events_page
+from tests.docs.reference import events_page, http_page
 
 DOCS = Path(__file__).absolute().parents[2] / "docs"
 
@@ -132,7 +132,12 @@ def _option(parameter: Any) -> str:
     return " / ".join([*parameter.opts, *parameter.secondary_opts])
 
 
-PAGES = {"settings.md": settings_page, "cli.md": cli_page, "events.md": events_page}
+PAGES = {
+    "settings.md": settings_page,
+    "cli.md": cli_page,
+    "events.md": events_page,
+    "http.md": http_page,
+}
 
 if __name__ == "__main__":
     for file_name, page in PAGES.items():

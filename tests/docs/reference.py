@@ -1,9 +1,11 @@
-"""The reference of events, from the registry: what is on each topic, field by field."""
+"""The reference of what others build on: records from the registry, routes from the published OpenAPI document."""
 
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from schemas.records import Body
@@ -85,3 +87,49 @@ def _type(field: dict[str, Any]) -> str:
         items: dict[str, Any] = field.get("items") or next(iter(field.get("prefixItems", ())), {})
         return f"list of {_type(items)}"
     return str(field.get("format") or field.get("type") or "any")
+
+
+_OPENAPI = Path(__file__).absolute().parents[2] / "schemas" / "openapi.json"
+_HTTP_HEAD = """# HTTP
+
+The native API; `/docs` of a running edge shows the same with forms to try it. Every route below `/api/v1` needs
+`Authorization: Bearer KEY`. Bodies are JSON, and a field that is not described here is refused. Lists are
+`{"items": […], "next_cursor": …}` and take `cursor` and `limit` (at most 200). Every POST that writes takes an
+`Idempotency-Key`: the same request under the same key joins the first and gets its answer. A POST waits for its effect,
+5 s at most (`Prefer: wait=N`, `Prefer: respond-async`). What is wrong is answered with a [Problem](#problem), whose
+`code` is stable ([requests that make no sense](bad-input.md)).
+"""
+
+
+def http_page() -> str:
+    """`docs/http.md`."""
+    document = json.loads(_OPENAPI.read_text())
+    lines = [_HTTP_HEAD]
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            lines += _route(f"{method.upper()} {path}", operation)
+    lines.append("\n## Shapes")
+    for name, schema in sorted(document["components"]["schemas"].items()):
+        lines.append(_part(name, schema).rstrip("\n"))
+    return "\n".join(lines) + "\n"
+
+
+def _route(title: str, operation: dict[str, Any]) -> Iterator[str]:
+    yield f"\n## `{title}`\n"
+    yield operation.get("description") or f"{operation['summary']}."
+    asked = [f"`{name['name']}` ({_type(name['schema'])})" for name in operation.get("parameters", ())]
+    if asked:
+        yield f"\nParameters: {', '.join(asked)}."
+    for media, content in operation.get("requestBody", {}).get("content", {}).items():
+        yield f"\nBody, `{media}`: {_shape(content.get('schema', {}))}."
+    answers = [
+        " ".join([status, *(_shape(shown.get("schema", {})) for shown in answer.get("content", {}).values())])
+        for status, answer in operation["responses"].items()
+        if status != "default"
+    ]
+    yield f"\nAnswer: {'; '.join(answers)}."
+
+
+def _shape(schema: dict[str, Any]) -> str:
+    name = _type(schema)
+    return f"[{name}](#{name.lower()})" if "$ref" in schema else name
