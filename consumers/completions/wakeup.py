@@ -10,7 +10,7 @@ from schemas.events import CancelRequested, CompletionRequested
 from schemas.topics import CHAT_EVENTS
 from storage.log.tail import Records, Tail, TopicPartition
 
-_REQUESTED = CompletionRequested.ce_type.encode()
+_REQUESTED = {kind.encode() for kind in CHAT_EVENTS.read_as(CompletionRequested)}
 _CANCELLED = CancelRequested.ce_type.encode()
 
 
@@ -22,7 +22,7 @@ def wakeup_tail(
     def on_records(_: TopicPartition, records: Records) -> None:
         for record in records:
             kind = next((raw for name, raw in record.headers if name == "ce_type"), None)
-            if kind == _REQUESTED:
+            if kind in _REQUESTED:
                 on_requested()
             elif kind == _CANCELLED and record.value:
                 on_cancel(UUID(json.loads(record.value)["completion_id"]))

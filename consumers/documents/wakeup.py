@@ -14,7 +14,11 @@ from storage.log.tail import Records, Tail
 
 logger = logging.getLogger(__name__)
 
-_HINTS = {fact.ce_type.encode() for fact in (DocumentUploaded, RestoreRequested, DocumentDeleted)}
+_HINTS = {
+    kind.encode()
+    for fact in (DocumentUploaded, RestoreRequested, DocumentDeleted)
+    for kind in KNOWLEDGE_EVENTS.read_as(fact)
+}
 _AGAIN_AFTER_S = 5.0
 
 
