@@ -12,7 +12,10 @@ import msgspec
 
 from producers.edge.bounded_map import BoundedMap
 from producers.edge.event_tail import EventTail
+from schemas.envelope import decode_body
+from schemas.errors import DeadLetter
 from schemas.events import CompletionRequested, SessionDeleted
+from schemas.topics import CHAT_EVENTS
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +53,9 @@ class RequestedCompletions:
         self._deleted: BoundedMap[UUID, None] = BoundedMap(MAX_REMEMBERED)
         self._awaited: dict[UUID, list[asyncio.Future[None]]] = {}
         self._decode = msgspec.json.Decoder(_Body).decode
-        events.on_type(CompletionRequested.ce_type, self._on_requested)
-        events.on_type(SessionDeleted.ce_type, self._on_deleted)
+        for record, hear in ((CompletionRequested, self._on_requested), (SessionDeleted, self._on_deleted)):
+            for kind in CHAT_EVENTS.read_as(record):
+                events.on_type(kind, hear)
 
     def get(self, completion_id: UUID) -> Requested | None:
         """The completion, if it was requested lately, empty, in a session that lives."""
@@ -76,9 +80,11 @@ class RequestedCompletions:
 
     def _on_requested(self, headers: dict[str, bytes], value: bytes, told_s: float) -> None:
         try:
+            if (kind := headers["ce_type"].decode()) != CompletionRequested.ce_type:
+                value = decode_body(CHAT_EVENTS, kind, value).encode()
             body = self._decode(value)
             tenant, user = UUID(headers["ce_tenantid"].decode()), UUID(headers["ce_userid"].decode())
-        except (msgspec.MsgspecError, KeyError, ValueError) as error:
+        except (DeadLetter, msgspec.MsgspecError, KeyError, ValueError) as error:
             logger.warning("a CompletionRequested was not understood: %s", error)
             return
         created_s = body.created_at.timestamp()

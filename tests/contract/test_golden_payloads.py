@@ -3,73 +3,41 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import orjson
 import pytest
 from pydantic import ValidationError
 
-import schemas
 from schemas.chunks import AttemptOpened
-from schemas.envelope import Envelope, decode
+from schemas.envelope import decode
 from schemas.errors import DeadLetter
-from schemas.records import Body
 from schemas.topics import BY_NAME, CHAT_CHUNKS, MAX_RECORD_BYTES, TOPICS, Topic
+from tests.golden import Golden, golden
 
-EXAMPLES = Path(schemas.__file__).parent / "examples"
 CE_TYPE = re.compile(r"ragline\.([a-z]+\.)?[a-z]+(_[a-z]+)*\.v[1-9][0-9]*")
 CE_REQUIRED = {"ce_specversion", "ce_id", "ce_type", "ce_source", "ce_subject", "ce_time", "ce_tenantid"}
 
 
-@dataclass(frozen=True)
-class Example:
-    """One golden record as it stands in the log."""
-
-    name: str
-    topic: Topic
-    headers: dict[str, str]
-    value: dict[str, Any]
-
-    @property
-    def raw_headers(self) -> list[tuple[str, bytes | None]]:
-        return [(name, text.encode()) for name, text in self.headers.items()]
-
-    def decoded(self) -> Envelope:
-        return decode(self.topic, self.raw_headers, orjson.dumps(self.value))
-
-    @property
-    def model(self) -> type[Body]:
-        return self.topic.kept[self.headers["ce_type"]]
-
-
-def _load(path: Path) -> Example:
-    found = orjson.loads(path.read_bytes())
-    assert set(found) == {"topic", "headers", "value"}, f"{path.name} must have topic, headers and value"
-    return Example(path.stem, BY_NAME[found["topic"]], found["headers"], found["value"])
-
-
-GOLDEN = [_load(path) for path in sorted(EXAMPLES.glob("*.json"))]
+GOLDEN = golden()
 each_example = pytest.mark.parametrize("example", GOLDEN, ids=[example.name for example in GOLDEN])
 each_topic = pytest.mark.parametrize("topic", TOPICS, ids=[topic.name for topic in TOPICS])
 ONE = next(example for example in GOLDEN if example.name == AttemptOpened.ce_type)
-CHUNK_VALUE = orjson.dumps(ONE.value)
+CHUNK_VALUE = ONE.raw_value
 
 
 def test_every_registered_record_has_an_example_on_each_of_its_topics() -> None:
     registered = {(topic.name, ce_type) for topic in TOPICS for ce_type in topic.kept}
-    missing = registered - {(example.topic.name, example.headers["ce_type"]) for example in GOLDEN}
+    missing = registered - {(example.topic.name, example.kind) for example in GOLDEN}
     assert not missing, f"write schemas/examples/<ce_type>.json for {sorted(missing)}"
 
 
 @each_example
-def test_an_example_decodes_and_what_it_says_stays(example: Example) -> None:
+def test_an_example_decodes_and_what_it_says_stays(example: Golden) -> None:
     envelope = example.decoded()
-    assert example.name.startswith(example.headers["ce_type"])
-    if envelope.body.ce_type == example.headers["ce_type"]:  # else it is read as a newer version
+    assert example.name.startswith(example.kind)
+    if envelope.body.ce_type == example.kind:  # else it is read as a newer version
         assert _is_within(example.value, orjson.loads(envelope.body.encode()))
         assert {name: raw.decode("ascii") for name, raw in envelope.headers()} == example.headers
 
@@ -93,12 +61,12 @@ def test_every_field_of_a_record_is_shown() -> None:
     )
 
 
-def _alike(example: Example) -> list[Example]:
-    return [other for other in GOLDEN if other.headers["ce_type"] == example.headers["ce_type"]]
+def _alike(example: Golden) -> list[Golden]:
+    return [other for other in GOLDEN if other.headers["ce_type"] == example.kind]
 
 
 @each_example
-def test_headers_are_cloudevents_in_binary_mode(example: Example) -> None:
+def test_headers_are_cloudevents_in_binary_mode(example: Golden) -> None:
     headers = example.headers
     assert headers.keys() >= CE_REQUIRED
     assert headers["ce_specversion"] == "1.0"
@@ -110,7 +78,7 @@ def test_headers_are_cloudevents_in_binary_mode(example: Example) -> None:
 
 
 @each_example
-def test_an_unknown_field_is_ignored_by_consumers_and_refused_to_producers(example: Example) -> None:
+def test_an_unknown_field_is_ignored_by_consumers_and_refused_to_producers(example: Golden) -> None:
     newer = {**example.value, "of_a_later_version": {"x": [1]}}
     assert decode(example.topic, example.raw_headers, orjson.dumps(newer)).body == example.decoded().body
     with pytest.raises(ValidationError, match="of_a_later_version"):
@@ -118,7 +86,7 @@ def test_an_unknown_field_is_ignored_by_consumers_and_refused_to_producers(examp
 
 
 @each_example
-def test_a_body_is_frozen(example: Example) -> None:
+def test_a_body_is_frozen(example: Golden) -> None:
     body = example.decoded().body
     with pytest.raises(ValidationError, match="frozen"):
         setattr(body, next(iter(type(body).model_fields)), None)
@@ -163,7 +131,7 @@ KEY_FIELDS = {
 
 
 @each_example
-def test_a_record_is_keyed_as_its_topic_says(example: Example) -> None:
+def test_a_record_is_keyed_as_its_topic_says(example: Golden) -> None:
     key, value = example.decoded().body.key(), example.value
     if example.topic.key == "<kind>:<id>":
         assert re.fullmatch(r"(key|user|limit|setting):[0-9a-f-]{36}", key)
