@@ -16,7 +16,7 @@ _HEAD = """# Topics and records
 Every record is a CloudEvent in Kafka's binary mode: a JSON body in the value, and `ce_id`, `ce_type`, `ce_source`,
 `ce_subject`, `ce_time`, `ce_tenantid`, `ce_correlationid`, `ce_causationid` and `traceparent` in the headers. Records
 of one key stand in one partition, in order. JSON Schemas of the bodies stand in `schemas/jsonschema/`, an example
-of each in `schemas/examples/`. A subscriber ignores fields that it does not know.
+of each in `schemas/examples/`, and all of it as AsyncAPI 3 at `/asyncapi`. [How to subscribe](subscribe.md).
 """
 
 
