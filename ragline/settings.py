@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from pydantic_settings import (
 
 OFFLINE_EMBEDDING = "wordllama-256"
 PrefillMode = Literal["continue_final_message", "prefix"]
+_SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|DSN", re.IGNORECASE)
 
 
 class SettingsError(Exception):
@@ -173,6 +175,11 @@ class Settings(BaseSettings):
     vectors: str = Field(default="", description="folder or s3://bucket/prefix; default HOME/vectors")
     s3_endpoint: str | None = None
     s3_region: str = "us-east-1"
+    s3_public_endpoint: str | None = Field(
+        default=None,
+        description="where clients reach the S3 store of `blobs`: downloads are sent there by addresses that hold for"
+        " five minutes; default: they pass through the edge",
+    )
     models: tuple[ModelSettings, ...] = ()
     auxiliary_model: str | None = Field(
         default=None,
@@ -325,3 +332,8 @@ def resolve_secret(value: SecretStr | None, setting: str) -> str | None:
     if name not in os.environ:
         raise SettingsError(f"setting {setting}: environment variable {name} is not set")
     return os.environ[name]
+
+
+def secrets_in_environment() -> list[str]:
+    """Values of the variables whose names say that they are secret, whoever reads them: none may leave this machine."""
+    return [value for name, value in os.environ.items() if value and _SECRET.search(name)]

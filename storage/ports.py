@@ -48,6 +48,20 @@ class BlobStore(Protocol):
         """`put` for bytes at hand."""
         ...
 
+    async def put_if_absent(self, key: str, data: bytes) -> bool:
+        """`put_bytes` where nothing stands at `key`; False, and nothing changed, where something does.
+
+        Of several at once exactly one is told True, by a store that keeps its promise: `ragline doctor` tries it.
+        """
+        ...
+
+    async def download_url(self, key: str, *, media_type: str, disposition: str, expires_s: int) -> str | None:
+        """Where anybody can GET the blob for `expires_s`, with these two headers; None: it is only to be had by `read`.
+
+        Whoever changes a part of the address is refused. Whether the blob exists is not asked.
+        """
+        ...
+
     def read(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """Bytes `[start, end)` in pieces of at most 1 MiB. Raises: BlobNotFound before the first piece."""
         ...

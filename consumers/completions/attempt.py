@@ -243,7 +243,7 @@ class Attempt:
                 logger.warning("completion %s: attempt %d lost its lease", self.job.id, self.job.attempt)
 
     async def _end_failed(self, error: ProviderError) -> None:
-        logger.warning("completion %s attempt %d: %s: %s", self.job.id, self.job.attempt, error.code, error.detail)
+        logger.warning("completion %s attempt %d: %s: %r", self.job.id, self.job.attempt, error.code, error.detail)
         await self.writer.flush()
         await self.writer.drain()
         await self._go_on_after(error)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 
 from producers.edge.caller import Asking, Caller
 from producers.edge.cursors import (
@@ -50,7 +50,11 @@ FORM = {
         "tags": {"type": "array", "items": {"type": "string"}},
     },
 }
-_BINARY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
+DOWNLOAD_URL_HOLDS_S = 300
+_BINARY: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {}}},
+    302: {"description": "To the store itself, where the setting `s3_public_endpoint` says that clients reach it."},
+}
 _EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
 
@@ -189,15 +193,21 @@ class DocumentRoutes:
         if as_text:
             folder = f"tenants/{caller.principal.tenant_id}/documents/{document_id}/v{content.version}"
             key, kind, name = f"{folder}/text.txt", "text/plain; charset=utf-8", f"{name}.txt"
+        disposition = _disposition(name)
         try:
             size = await self._blobs.size(key)
+            url = await self._blobs.download_url(
+                key, media_type=kind, disposition=disposition, expires_s=DOWNLOAD_URL_HOLDS_S
+            )
         except BlobNotFound:
             raise not_found("content") from None
         except Retry as retry:
             raise Unavailable("storage_unavailable", "the blob store is away; repeat the request") from retry
+        if url is not None:
+            return RedirectResponse(url, 302, headers={"cache-control": "no-store"})
         headers = {
             "content-length": str(size),
-            "content-disposition": _disposition(name),
+            "content-disposition": disposition,
             "x-content-type-options": "nosniff",
             "content-security-policy": "sandbox; default-src 'none'",
         }

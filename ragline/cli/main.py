@@ -11,6 +11,7 @@ from ragline import __version__
 from ragline.cli import dlq, migrate, rebuild, topics
 from ragline.cli.ask import ask
 from ragline.cli.dev import dev
+from ragline.cli.doctor import doctor
 from ragline.cli.evaluate import evaluate
 from ragline.cli.init import init
 from ragline.cli.processes import edge, relay, worker
@@ -37,6 +38,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(rebuild.app, name="rebuild")
 app.command()(settings)
+app.command()(doctor)
 
 
 def _print_version(wanted: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from providers import catalog
@@ -34,22 +35,32 @@ OFFLINE_VECTOR_WEIGHT = 0.5
 
 def build_models(settings: Settings) -> Models:
     """The configured chat models, or the offline answerer. Raises: SettingsError."""
-    specs = [
-        ModelSpec(
-            name=model.name,
-            model=model.model,
-            api_base=model.api_base,
-            api_key=model_key(settings, n),
-            prefill=model.prefill,
-            context_tokens=model.context_tokens,
-            max_output_tokens=model.max_output_tokens,
-            timeout_s=model.timeout_s,
-            stall_timeout_s=model.stall_timeout_s,
-            fallbacks=model.fallbacks,
-            adapter=model.adapter,
-        )
-        for n, model in enumerate(settings.models)
-    ]
+    return _built([_spec(settings, n) for n in range(len(settings.models))])
+
+
+def build_model(settings: Settings, n: int) -> Models:
+    """The n-th configured chat model alone. Raises: SettingsError."""
+    return _built([replace(_spec(settings, n), fallbacks=())])
+
+
+def _spec(settings: Settings, n: int) -> ModelSpec:
+    model = settings.models[n]
+    return ModelSpec(
+        name=model.name,
+        model=model.model,
+        api_base=model.api_base,
+        api_key=model_key(settings, n),
+        prefill=model.prefill,
+        context_tokens=model.context_tokens,
+        max_output_tokens=model.max_output_tokens,
+        timeout_s=model.timeout_s,
+        stall_timeout_s=model.stall_timeout_s,
+        fallbacks=model.fallbacks,
+        adapter=model.adapter,
+    )
+
+
+def _built(specs: list[ModelSpec]) -> Models:
     try:
         return build_chat_models(specs, counter=TiktokenCounter())
     except ValueError as error:
@@ -65,14 +76,24 @@ async def start_models(models: Models) -> None:
 
 
 def build_blobs(settings: Settings) -> BlobStore:
+    """Where the documents' bytes are."""
+    return blob_store_at(settings, settings.blobs_url)
+
+
+def blob_store_at(settings: Settings, url: str) -> BlobStore:
     """A folder, or a bucket for `s3://bucket/prefix`."""
-    url = settings.blobs_url
     if not url.startswith("s3://"):
         return LocalBlobStore(Path(url))
     from storage.blobs.s3 import S3BlobStore
 
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    return S3BlobStore(bucket=bucket, prefix=prefix, endpoint_url=settings.s3_endpoint, region=settings.s3_region)
+    return S3BlobStore(
+        bucket=bucket,
+        prefix=prefix,
+        endpoint_url=settings.s3_endpoint,
+        public_endpoint_url=settings.s3_public_endpoint,
+        region=settings.s3_region,
+    )
 
 
 def build_vectors(settings: Settings) -> VectorIndex:

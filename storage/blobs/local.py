@@ -71,6 +71,20 @@ class LocalBlobStore:
 
         return await self.put(key, once())
 
+    async def put_if_absent(self, key: str, data: bytes) -> bool:
+        """See the port."""
+        target = self._path(key)
+        upload = await _in_thread(self._begin)
+        try:
+            await _in_thread(upload.write, [data])
+            return await _in_thread(upload.publish, target, only_if_absent=True)
+        finally:
+            await asyncio.shield(asyncio.to_thread(upload.discard))
+
+    async def download_url(self, key: str, *, media_type: str, disposition: str, expires_s: int) -> str | None:
+        """None: see the port."""
+        return None
+
     async def read(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """See the port."""
         left = None if end is None else max(0, end - start)
@@ -162,20 +176,25 @@ class _Upload:
                 self.hash.update(chunk)
                 self.size_bytes += len(chunk)
 
-    def publish(self, target: Path) -> None:
+    def publish(self, target: Path, *, only_if_absent: bool = False) -> bool:
+        """Holds after: it is the blob, on disk; False, where something stands and shall stay."""
         with self._lock:
             os.fsync(self._file.fileno())
             self._file.close()
             for attempt in range(10):
                 try:
                     made = _make_folders(target.parent)
-                    self._path.replace(target)
+                    if not only_if_absent:
+                        self._path.replace(target)
+                    elif not _linked(target, self._path):
+                        return False
                     break
                 except (FileNotFoundError, FileExistsError) as error:  # the folder was empty, and removed meanwhile
                     if attempt == 9:
                         raise Retry(f"the blob store's folder {target.parent} keeps vanishing") from error
             for folder in {target.parent, *made}:
                 _sync_folder(folder)
+            return True
 
     def discard(self) -> None:
         with self._lock:
@@ -223,6 +242,15 @@ def _entries(folder: Path) -> list[str]:
             elif not entry.name.startswith(_BLOB):
                 names.append(entry.name + "/")
     return sorted(names)
+
+
+def _linked(target: Path, source: Path) -> bool:
+    """A second name for the file, which the system gives to one of several at once."""
+    try:
+        target.hardlink_to(source)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _make_folders(folder: Path) -> list[Path]:

@@ -23,8 +23,14 @@ PART_BYTES = 16 << 20
 
 DELETES_AT_ONCE = 32
 
+CONNECT_WITHIN_S = 5.0
+SILENT_FOR_S = 20.0
+"""So long a store may say nothing in the middle of a request, before it is tried again."""
+TRIES = 3
+
 _AWAY = (ClientError, BotoCoreError, aiohttp.ClientError, OSError, asyncio.TimeoutError)
 _ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
+_STANDS = frozenset({"412", "PreconditionFailed"})
 _BEYOND_THE_END = frozenset({"416", "InvalidRange"})
 
 
@@ -32,18 +38,31 @@ class S3BlobStore:
     """`BlobStore` in a bucket, below `prefix`. Credentials come from where boto3 looks for them.
 
     Checksums beyond those that the protocol demands are neither sent nor asked for: most compatible stores lack them.
+    `public_endpoint_url` is where clients reach the store; without it no address is given for a download.
     """
 
     def __init__(
-        self, *, bucket: str, prefix: str = "", endpoint_url: str | None = None, region: str | None = None
+        self,
+        *,
+        bucket: str,
+        prefix: str = "",
+        endpoint_url: str | None = None,
+        public_endpoint_url: str | None = None,
+        region: str | None = None,
+        part_bytes: int = PART_BYTES,
+        silent_for_s: float = SILENT_FOR_S,
     ) -> None:
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._endpoint_url = endpoint_url
+        self._public_endpoint_url = public_endpoint_url
         self._region = region
+        self._part_bytes = part_bytes
+        self._silent_for_s = silent_for_s
         self._open = contextlib.AsyncExitStack()
         self._opening = asyncio.Lock()
         self._client: Any = None
+        self._signing_client: Any = None
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> StoredBlob:
         """See the port; up to one part in one request, else as a multipart upload."""
@@ -58,10 +77,12 @@ class S3BlobStore:
                 digest.update(chunk)
                 size_bytes += len(chunk)
                 part += chunk
-                while len(part) >= PART_BYTES:
+                while len(part) >= self._part_bytes:
                     upload = upload or await self._begin(client, name)
-                    await upload.send(bytes(part[:PART_BYTES]))
-                    del part[:PART_BYTES]
+                    with memoryview(part) as view:
+                        full = bytes(view[: self._part_bytes])
+                    del part[: self._part_bytes]
+                    await upload.send(full)
             if upload is None:
                 with self._failures(key):
                     await client.put_object(Bucket=self._bucket, Key=name, Body=bytes(part))
@@ -82,6 +103,35 @@ class S3BlobStore:
             yield data
 
         return await self.put(key, once())
+
+    async def put_if_absent(self, key: str, data: bytes) -> bool:
+        """See the port."""
+        client = await self._connected()
+        with self._failures(key):
+            try:
+                await client.put_object(Bucket=self._bucket, Key=self._name(key), Body=data, IfNoneMatch="*")
+            except ClientError as error:
+                if _code(error) in _STANDS:
+                    return False
+                raise
+        return True
+
+    async def download_url(self, key: str, *, media_type: str, disposition: str, expires_s: int) -> str | None:
+        """See the port; the address is signed for the public endpoint, which is not asked."""
+        if self._public_endpoint_url is None:
+            return None
+        async with self._opening:
+            if self._signing_client is None:
+                self._signing_client = await self._client_of(self._public_endpoint_url)
+        wanted = {
+            "Bucket": self._bucket,
+            "Key": self._name(key),
+            "ResponseContentType": media_type,
+            "ResponseContentDisposition": disposition,
+        }
+        with self._failures(key):
+            url = await self._signing_client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=expires_s)
+        return str(url)
 
     async def read(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """See the port."""
@@ -154,7 +204,7 @@ class S3BlobStore:
 
     async def close(self) -> None:
         """See the port."""
-        self._client = None
+        self._client = self._signing_client = None
         await self._open.aclose()
 
     async def _begin(self, client: Any, name: str) -> _Multipart:
@@ -171,19 +221,23 @@ class S3BlobStore:
     async def _connected(self) -> Any:
         async with self._opening:
             if self._client is None:
-                config = Config(
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                    retries={"mode": "standard", "max_attempts": 3},
-                    max_pool_connections=50,
-                    s3={"addressing_style": "path" if self._endpoint_url else "auto"},
-                )
-                client = aioboto3.Session().client(
-                    "s3", endpoint_url=self._endpoint_url, region_name=self._region, config=config
-                )
-                with self._failures(""):
-                    self._client = await self._open.enter_async_context(client)
+                self._client = await self._client_of(self._endpoint_url)
             return self._client
+
+    async def _client_of(self, endpoint_url: str | None) -> Any:
+        config = Config(
+            signature_version="s3v4",
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"mode": "standard", "total_max_attempts": TRIES},
+            connect_timeout=CONNECT_WITHIN_S,
+            read_timeout=self._silent_for_s,
+            max_pool_connections=50,
+            s3={"addressing_style": "path" if endpoint_url else "auto"},
+        )
+        client = aioboto3.Session().client("s3", endpoint_url=endpoint_url, region_name=self._region, config=config)
+        with self._failures(""):
+            return await self._open.enter_async_context(client)
 
 
 class _Multipart:

@@ -37,10 +37,11 @@ def partition_of(key: bytes | None, partitions: list[int], available: list[int])
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Where the broker put a record."""
+    """Where the broker put a record, and its stamp (ms of Unix time, the broker's where the topic says so)."""
 
     partition: int
     offset: int
+    timestamp: int
 
 
 class LogProducer:

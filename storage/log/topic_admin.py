@@ -55,7 +55,8 @@ def wanted_topics() -> list[WantedTopic]:
 
 
 @asynccontextmanager
-async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def open_admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A connected admin client. Raises: Retry for what the broker refuses or does not answer."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
     try:
         await admin.start()
@@ -68,13 +69,13 @@ async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
 
 async def diff_topics(bootstrap: str) -> TopicDiff:
     """What differs between registry and broker. Raises: Retry if no broker answers."""
-    async with _admin(bootstrap) as admin:
+    async with open_admin(bootstrap) as admin:
         return await _diff(admin)
 
 
 async def apply_topics(bootstrap: str, *, replication: int = 1) -> TopicDiff:
     """Creates missing topics and alters settings; what was done. Raises: Stop on a conflict; Retry."""
-    async with _admin(bootstrap) as admin:
+    async with open_admin(bootstrap) as admin:
         diff = await _diff(admin)
         if diff.conflicts:
             raise Stop("; ".join(diff.conflicts))
@@ -107,7 +108,7 @@ async def _diff(admin: AIOKafkaAdminClient) -> TopicDiff:
     if not present:
         return diff
     described = {d["topic"]: d for d in await admin.describe_topics([topic.name for topic in present])}
-    settings = await _settings(admin, [topic.name for topic in present])
+    settings = await topic_settings(admin, [topic.name for topic in present])
     for topic in present:
         n_partitions = len(described[topic.name]["partitions"])
         if n_partitions != topic.partitions:
@@ -125,7 +126,8 @@ async def _diff(admin: AIOKafkaAdminClient) -> TopicDiff:
     return diff
 
 
-async def _settings(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+async def topic_settings(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    """The configuration of each topic, the broker's defaults included."""
     answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
     found: dict[str, dict[str, str]] = {}
     for answer in answers:

@@ -103,6 +103,11 @@ def head_revision() -> str:
     return head
 
 
+def known_revisions() -> set[str]:
+    """Every revision that this program knows."""
+    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
 async def write_revision(dsn: str, message: str, revision: str) -> None:
     """For developers: writes the migration that takes the database to what `tables.py` says."""
 

@@ -45,7 +45,9 @@ UniqueViolation = asyncpg.UniqueViolationError
 """Another transaction has stored what must stand once."""
 
 
-_AS_TENANT = "SELECT set_config('ragline.tenant_id', $1, true), set_config('role', 'ragline_tenant', true)"
+TENANT_ROLE = "ragline_tenant"
+"""Under which a tenant's reads run (decision 0012)."""
+_AS_TENANT = f"SELECT set_config('ragline.tenant_id', $1, true), set_config('role', '{TENANT_ROLE}', true)"
 
 
 class UnitOfWork:

@@ -185,6 +185,17 @@ async def test_many_writers_of_one_key_leave_one_whole_blob(store: BlobStore) ->
     assert await store.read_bytes("a/b/k") in texts
 
 
+async def test_put_if_absent(store: BlobStore, tmp_path: Path) -> None:
+    assert await store.put_if_absent("a/k", b"first")
+    assert not await store.put_if_absent("a/k", b"second")
+    assert await store.read_bytes("a/k") == b"first"
+    await store.delete("a/k")
+    assert await store.put_if_absent("a/k", b"third")
+    assert await store.read_bytes("a/k") == b"third"
+    assert await keys(store) == ["a/k"]
+    assert len(files(tmp_path)) <= 1, "what lost leaves no file"
+
+
 async def test_puts_beside_deletes_of_the_same_folder(store: BlobStore) -> None:
     async def churn(name: str) -> None:
         for _ in range(30):

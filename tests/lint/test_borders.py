@@ -156,6 +156,7 @@ WALL_CLOCK = {
     "consumers/documents/downloads.py": "files of a day ago",
     "storage/blobs/local.py": "files of a day ago",
     "ragline/cli/dlq.py": "--since, as the person at the terminal counts",
+    "ragline/doctor/findings.py": "the clock that is compared with the servers'",
 }
 
 
