@@ -129,6 +129,7 @@ KNOWLEDGE_EVENTS = Topic(
         events.DocumentUploaded,
         events.DocumentUpdated,
         events.RestoreRequested,
+        events.DocumentParsing,
         events.DocumentParsed,
         events.PassagesEmbedded,
         events.DocumentIndexed,

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
+from consumers.documents.parse.pages_read import heard_pages
 from consumers.documents.parse.wire import N_DESCRIPTORS, NUMBER_BYTES, ParseReply, ParseRequest, heard
 from schemas.errors import Retry
 
@@ -40,6 +41,11 @@ class Sandbox:
     def __init__(self) -> None:
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._pages: dict[Path, tuple[int, int]] = {}
+
+    def pages_read(self, path: Path) -> tuple[int, int]:
+        """(pages read, of how many) of the file that is being parsed; (0, 0) where that is not known."""
+        return self._pages.get(path, (0, 0))
 
     async def parse(
         self, path: Path, *, name: str, media_type: str | None, limits: ParseLimits | None = None
@@ -62,18 +68,28 @@ class Sandbox:
             async with asyncio.timeout(limits.wall_s):
                 answer, complaint = await asyncio.gather(
                     _read(parser.stdout, limits.max_characters * _BYTES_PER_CHARACTER + _FRAME_BYTES),
-                    _read_and_drop(parser.stderr, _LOG_BYTES),
+                    self._listen(path, parser.stderr),
                 )
                 status = await parser.wait()
         except TimeoutError:
             raise _timeout(limits.wall_s) from None
         finally:
+            self._pages.pop(path, None)
             await parser.end()
         if status != 0:
             failed = _abnormal_end(status, complaint, limits)
             logger.warning("parser ended with status %d (%s) on %s: %s", status, failed.code, name, complaint.strip())
             raise failed
         return await asyncio.to_thread(_document, answer)
+
+    async def _listen(self, path: Path, stream: asyncio.StreamReader) -> str:
+        """What a parser complains of, the last of it; which pages it has read is kept for who asks."""
+        kept = b""
+        while piece := await stream.read(1 << 16):
+            told, rest = heard_pages(kept + piece)
+            self._pages[path] = told or self.pages_read(path)
+            kept = rest[-_LOG_BYTES:]
+        return kept.decode("utf-8", "replace")
 
     def close(self) -> None:
         """Ends the fork server, and with it what it began."""
@@ -210,14 +226,6 @@ async def _read(stream: asyncio.StreamReader, max_bytes: int) -> bytes:
             raise ParseFailed("too_large_text", "The document holds too much text; split it.")
         pieces.append(piece)
     return b"".join(pieces)
-
-
-async def _read_and_drop(stream: asyncio.StreamReader, max_bytes: int) -> str:
-    """The last `max_bytes` of a stream that may be longer."""
-    kept = b""
-    while piece := await stream.read(1 << 16):
-        kept = (kept + piece)[-max_bytes:] if max_bytes else b""
-    return kept.decode("utf-8", "replace")
 
 
 def _document(answer: bytes) -> ParsedDocument:
