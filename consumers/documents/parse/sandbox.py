@@ -29,6 +29,7 @@ _BYTES_PER_CHARACTER = 4
 _FRAME_BYTES = 64 * 1024 * 1024  # blocks and pages beside the text
 _LOG_BYTES = 16 * 1024
 _PIPE_BYTES = 256 * 1024
+_NO_MEMORY = ("MemoryError", "bad_alloc", "annot allocate memory")  # Python, C++, glibc
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 
 
@@ -243,7 +244,7 @@ def _abnormal_end(status: int, complaint: str, limits: ParseLimits) -> ParseFail
         return _timeout(limits.cpu_s)
     # PDFium aborts without a word where an allocation fails; glibc says so when it finds a heap corrupted.
     is_silent_abort = status == -signal.SIGABRT and not complaint.strip()
-    if status == -signal.SIGKILL or is_silent_abort or "MemoryError" in complaint or "bad_alloc" in complaint:
+    if status == -signal.SIGKILL or is_silent_abort or any(words in complaint for words in _NO_MEMORY):
         megabytes = limits.memory_bytes // (1024 * 1024)
         return ParseFailed("out_of_memory", f"Reading the document takes more than {megabytes} MB of memory; split it.")
     return _crashed()
