@@ -216,6 +216,18 @@ class RestoreRequested(DocumentEvent):
     status: Literal["queued", "parsing", "embedding", "indexing", "indexed"]
 
 
+class DocumentParsing(DocumentEvent):
+    """It is being read: `n_parsed` of `n_pages` pages so far; 0 of 0 where there are none, or they are not counted yet.
+
+    Told of what takes longer than a second. `eta_s` estimates the seconds until it is read.
+    """
+
+    ce_type: ClassVar[str] = "ragline.knowledge.document_parsing.v1"
+    n_parsed: int = 0
+    n_pages: int = 0
+    eta_s: float | None = None
+
+
 class DocumentParsed(DocumentEvent):
     """Its text and passages are known."""
 

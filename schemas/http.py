@@ -278,12 +278,16 @@ class CompletionState(ResponseBody):
 
 
 class DocumentProgress(ResponseBody):
-    """How far the version that was last asked for is learnt. `eta_s` is an estimate in seconds, where there is one."""
+    """How far the version that was last asked for is learnt: pages parsed, passages embedded.
+
+    `eta_s` is an estimate in seconds for the step, where there is one.
+    """
 
     status: DocumentStatus | Literal["accepted", "deleted"]
     step: str
     version: int = 1
     n_pages: int = 0
+    n_parsed: int = 0
     n_passages: int = 0
     n_embedded: int = 0
     eta_s: float | None = None

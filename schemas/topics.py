@@ -157,6 +157,7 @@ KNOWLEDGE_EVENTS = Topic(
         events.DocumentUploaded,
         events.DocumentUpdated,
         events.RestoreRequested,
+        events.DocumentParsing,
         events.DocumentParsed,
         events.PassagesEmbedded,
         events.DocumentIndexed,

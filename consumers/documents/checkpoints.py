@@ -16,7 +16,7 @@ from consumers.documents.vectors import PassageText
 from consumers.index.store import batch_id
 from consumers.index.table_locks import lock_tables
 from schemas.commands import IndexBatch
-from schemas.events import DocumentFailed, DocumentParsed, ErrorInfo, PassagesEmbedded
+from schemas.events import DocumentFailed, DocumentParsed, DocumentParsing, ErrorInfo, PassagesEmbedded
 from schemas.ids import derived_id
 from schemas.topics import KNOWLEDGE_EVENTS, KNOWLEDGE_INDEX
 from storage.log.publisher import OutboxPublisher
@@ -72,6 +72,18 @@ class Checkpoints:
         self._database = database
         self._publisher = publisher
         self._vectors = vectors
+
+    async def parsing(self, claim: Claim, *, n_parsed: int, n_pages: int, eta_s: float | None) -> None:
+        """DocumentParsing: how far the reading is."""
+        async with self._fenced(claim, "n_pages = n_pages") as (_, outgoing):
+            fact = DocumentParsing(
+                document_id=claim.document_id,
+                version=claim.version,
+                n_parsed=n_parsed,
+                n_pages=n_pages,
+                eta_s=None if eta_s is None else round(eta_s, 1),
+            )
+            outgoing.append((KNOWLEDGE_EVENTS, claim.caused(fact, now=datetime.now(UTC), by=claim.requested_by)))
 
     async def parsed(self, claim: Claim, reading: Reading, *, model: str, batch_size: int) -> None:
         """Passages, batches, counters and DocumentParsed, in one transaction; what stood there is replaced."""

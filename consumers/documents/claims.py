@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -31,7 +31,7 @@ class Claim:
     """A version and the attempt under which this process learns it.
 
     `barren_attempts` counts this one and those before it since the last progress; `age_s` is how long ago the
-    first attempt began.
+    first attempt began. `is_light`: it holds a place that is kept for what is quickly read.
     """
 
     document_id: UUID
@@ -52,16 +52,12 @@ class Claim:
     correlation_id: UUID
     traceparent: str | None
     age_s: float
+    is_light: bool = False
 
     @property
     def fence(self) -> tuple[UUID, int, int]:
         """The arguments of `FENCE`; also names this attempt among all."""
         return self.document_id, self.version, self.attempt
-
-    @property
-    def is_small(self) -> bool:
-        """Whether it may use the slot that is kept for small files."""
-        return self.size_bytes <= SMALL_BYTES
 
     @property
     def prefix(self) -> str:
@@ -89,11 +85,18 @@ def document_prefix(tenant_id: UUID, document_id: UUID) -> str:
 
 
 async def claim(
-    work: UnitOfWork, *, owner: str, lease_s: float, small_only: bool, may_take_over: bool = True
+    work: UnitOfWork,
+    *,
+    owner: str,
+    lease_s: float,
+    is_light: bool,
+    heavy: Collection[UUID] = (),
+    may_take_over: bool = True,
 ) -> Claim | None:
     """The next version whose turn it is, leased to `owner`: first tenants with the least in work, then small files.
 
-    Who gave way stands in line from then on. `may_take_over`: whether a lease that expired is free.
+    `is_light`: only a small file, and none of the documents `heavy`. Who gave way stands in line from then on.
+    `may_take_over`: whether a lease that expired is free.
     """
     row = await work.fetchrow(
         "WITH held AS (SELECT tenant_id, count(*) AS n FROM document_versions"
@@ -102,7 +105,7 @@ async def claim(
         "  WHERE c.status IN ('queued', 'parsing', 'embedding')"
         "  AND (c.lease_until IS NULL OR (c.lease_until <= now() AND $7))"
         "  AND (c.not_before IS NULL OR c.not_before <= now())"
-        "  AND (NOT $3 OR c.size_bytes <= $4)"
+        "  AND (NOT $3 OR c.size_bytes <= $4 AND c.document_id <> ALL($8::uuid[]))"
         "  ORDER BY coalesce(held.n, 0), greatest(c.created_at, c.not_before) + make_interval(secs => $6::float8 *"
         "   CASE WHEN c.size_bytes <= $4 THEN 0 WHEN c.size_bytes <= $5 THEN 1 ELSE 2 END)"
         "  LIMIT 1 FOR UPDATE OF c SKIP LOCKED)"
@@ -116,13 +119,14 @@ async def claim(
         " v.correlation_id, v.traceparent, extract(epoch FROM now() - v.started_at)::float8 AS age_s",
         owner,
         lease_s,
-        small_only,
+        is_light,
         SMALL_BYTES,
         _MEDIUM_BYTES,
         float(_HANDICAP_S),
         may_take_over,
+        list(heavy),
     )
-    return Claim(**dict(row)) if row is not None else None
+    return Claim(**dict(row), is_light=is_light) if row is not None else None
 
 
 async def others_wait(database: Database) -> bool:

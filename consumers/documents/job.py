@@ -7,7 +7,7 @@ import hashlib
 import io
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from consumers.documents.checkpoints import Checkpoints
 from consumers.documents.claims import Claim, LeaseLost
 from consumers.documents.downloads import temporary_folder
-from consumers.documents.parse.document import ParseFailed
+from consumers.documents.parse.document import OVER_LIMITS, ParseFailed
 from consumers.documents.reading import Read
 from consumers.documents.vectors import PassageVectors
 from providers.ports import ProviderError
@@ -39,14 +39,20 @@ TURN_S = 10.0
 STORE_PATIENCE_S, STORE_AGAIN_S = 60.0, 0.5
 """What is embedded waits so long for PostgreSQL to be stored; it is tried again so often."""
 BATCH_SIZE = 128
+TELL_S = 1.0
+"""How often the pages that are read are told."""
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """How a lease is given up: who goes on may begin after `after_s`; a barren attempt counts against the file."""
+    """How a lease is given up: who goes on may begin after `after_s`; a barren attempt counts against the file.
+
+    `is_heavy`: it takes more than a light place has.
+    """
 
     after_s: float = 0.0
     is_barren: bool = False
+    is_heavy: bool = False
 
 
 class _Failed(Exception):  # noqa: N818 - reads as the fact it is
@@ -56,6 +62,10 @@ class _Failed(Exception):  # noqa: N818 - reads as the fact it is
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+class _IsHeavy(Exception):  # noqa: N818 - reads as the fact it is
+    """The version cannot be read within the limits of a light place."""
 
 
 class _GivesWay(Exception):  # noqa: N818 - reads as the fact it is
@@ -72,6 +82,7 @@ class Job:
         blobs: BlobStore,
         vectors: PassageVectors,
         read: Read,
+        pages_read: Callable[[Path], tuple[int, int]],
         max_attempts: int,
         batch_size: int = BATCH_SIZE,
         turn_s: float = TURN_S,
@@ -80,6 +91,7 @@ class Job:
         self._blobs = blobs
         self._vectors = vectors
         self._read = read
+        self._pages_read = pages_read
         self._max_attempts = max_attempts
         self._batch_size = batch_size
         self._turn_s = turn_s
@@ -101,6 +113,8 @@ class Job:
                 await self._checkpoints.failed(claim, "unavailable", message)
         except _GivesWay:
             return Release()
+        except _IsHeavy:
+            return Release(is_heavy=True)
         except LeaseLost:
             await self._leave_nothing(claim)
             return Release()
@@ -125,14 +139,36 @@ class Job:
     async def _parse(self, claim: Claim) -> None:
         """Text to the blob store, then passages, batches and counters in one transaction."""
         async with self._downloaded(claim) as path:
+            telling = asyncio.create_task(self._tell_pages(claim, path))
             try:
                 reading = await self._read(path, claim)
             except ParseFailed as failed:
+                if claim.is_light and failed.code in OVER_LIMITS:
+                    raise _IsHeavy from failed
                 raise _Failed(failed.code, failed.message) from failed
+            finally:
+                telling.cancel()
+                await asyncio.wait({telling})
         if not reading.has_words:
             raise _Failed("empty_document", "The file has no text.")
         await self._blobs.put_bytes(f"{claim.prefix}text.txt", reading.text.encode())
         await self._checkpoints.parsed(claim, reading, model=self._vectors.model, batch_size=self._batch_size)
+
+    async def _tell_pages(self, claim: Claim, path: Path) -> None:
+        """Until cancelled. What cannot be told is told the next time, or by whoever has the lease."""
+        began, told = time.monotonic(), None
+        while True:
+            await asyncio.sleep(TELL_S)
+            n_parsed, n_pages = now = self._pages_read(path)
+            if now == told:
+                continue
+            eta_s = (time.monotonic() - began) / n_parsed * (n_pages - n_parsed) if n_parsed else None
+            try:
+                await self._checkpoints.parsing(claim, n_parsed=n_parsed, n_pages=n_pages, eta_s=eta_s)
+            except (Retry, LeaseLost) as error:
+                logger.info("document %s: its progress was not told: %r", claim.document_id, error)
+            else:
+                told = now
 
     async def _embed(self, claim: Claim) -> None:
         """Embeds the missing batches in order; while one is stored, the next is embedded."""

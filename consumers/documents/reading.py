@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from consumers.documents.claims import Claim
+from consumers.documents.parse.document import LIGHT, ParseLimits
 from consumers.documents.parse.sandbox import Sandbox
 from consumers.documents.passages import PassageDraft, split_into_passages
 from providers.ports import TokenCounter
@@ -36,7 +37,8 @@ def sandboxed(sandbox: Sandbox, token_counter: TokenCounter) -> Read:
     """The parsers in a process of their own, then passages sized by `token_counter`, off the loop."""
 
     async def read(path: Path, claim: Claim) -> Reading:
-        document = await sandbox.parse(path, name=claim.name, media_type=claim.media_type)
+        limits = LIGHT if claim.is_light else ParseLimits()
+        document = await sandbox.parse(path, name=claim.name, media_type=claim.media_type, limits=limits)
         passages = await asyncio.to_thread(split_into_passages, document, token_counter)
         return Reading(document.text, document.media_type, document.n_pages, passages)
 

@@ -44,8 +44,9 @@ class _Held:
 class DocumentJobs:
     """Runs at most `slots` document jobs at once in this process, from `start` to `stop`.
 
-    With two slots or more one is kept for small files, so that no large document holds them up. A job that is
-    cut off by the process's end is continued by whoever is free, from its first missing batch.
+    With two slots or more one is kept light: for small files that are read within `LIGHT`, so that neither a large
+    document nor a small one that takes long holds them up; what proves heavy there waits for another slot. A job that
+    is cut off by the process's end is continued by whoever is free, from its first missing batch.
     """
 
     def __init__(
@@ -70,8 +71,7 @@ class DocumentJobs:
         self._database = database
         self._publisher = publisher
         self._blobs, self._vectors = blobs, vectors
-        self._slot_name = slot_name
-        self._slots = slots
+        self._slot_name, self._slots = slot_name, slots
         self._lease_s, self._sweep_s = lease_s, sweep_s
         self._sandbox = Sandbox()
         self._job = Job(
@@ -79,11 +79,13 @@ class DocumentJobs:
             blobs=blobs,
             vectors=PassageVectors(database, embedder, caches=caches_vectors),
             read=read or sandboxed(self._sandbox, token_counter),
+            pages_read=self._sandbox.pages_read,
             max_attempts=max_attempts,
             batch_size=batch_size,
         )
         self._on_fail: OnFail | None = None
         self._held: dict[tuple[UUID, int, int], _Held] = {}
+        self._heavy: set[UUID] = set()
         self._turn, self._deleted = asyncio.Event(), asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
         self._wakeup = Wakeup(kafka_bootstrap, client_id=f"{slot_name}-documents", wake=self._wake)
@@ -143,13 +145,14 @@ class DocumentJobs:
 
     async def _claim_free_slots(self) -> None:
         while len(self._held) < self._slots:
-            n_large = sum(not held.claim.is_small for held in self._held.values())
+            n_heavy = sum(not held.claim.is_light for held in self._held.values())
             async with self._database.transaction() as work:
                 claimed = await claim(
                     work,
                     owner=self._slot_name,
                     lease_s=self._lease_s,
-                    small_only=self._slots > 1 and n_large >= self._slots - 1,
+                    is_light=self._slots > 1 and n_heavy >= self._slots - 1,
+                    heavy=self._heavy,
                     may_take_over=self._trust.answered(time.monotonic()),
                 )
             if claimed is None:
@@ -171,6 +174,10 @@ class DocumentJobs:
         finally:
             if release is not None:
                 await self._let_go(claimed, release)
+            if release is not None and release.is_heavy:
+                self._heavy.add(claimed.document_id)
+            else:
+                self._heavy.discard(claimed.document_id)
             del self._held[claimed.fence]
             self._wake()
 

@@ -19,6 +19,7 @@ from schemas.events import (
     DocumentFailed,
     DocumentIndexed,
     DocumentParsed,
+    DocumentParsing,
     DocumentUploaded,
     PassagesEmbedded,
     RestoreRequested,
@@ -112,16 +113,27 @@ def progressed(before: Told, body: Body) -> Told:
 
 def _forward(before: DocumentProgress, body: DocumentEvent) -> DocumentProgress:
     after = before.model_copy(update=_news(body))
-    is_newer = (_ORDER.index(after.status), after.n_embedded) > (_ORDER.index(before.status), before.n_embedded)
-    return after if is_newer else before
+    return after if _reached(after) > _reached(before) else before
+
+
+def _reached(progress: DocumentProgress) -> tuple[int, int, int]:
+    return _ORDER.index(progress.status), progress.n_parsed, progress.n_embedded
 
 
 def _news(body: DocumentEvent) -> dict[str, object]:
     match body:
         case DocumentUploaded():
             told: dict[str, object] = {"status": "queued"}
+        case DocumentParsing():
+            told = {"status": "parsing", "n_parsed": body.n_parsed, "n_pages": body.n_pages, "eta_s": body.eta_s}
         case DocumentParsed():
-            told = {"status": "embedding", "n_pages": body.n_pages, "n_passages": body.n_passages}
+            told = {
+                "status": "embedding",
+                "n_pages": body.n_pages,
+                "n_parsed": body.n_pages,
+                "n_passages": body.n_passages,
+                "eta_s": None,
+            }
         case PassagesEmbedded():
             status = "indexing" if body.n_embedded >= body.n_passages else "embedding"
             told = {
@@ -134,6 +146,7 @@ def _news(body: DocumentEvent) -> dict[str, object]:
             told = {
                 "status": "indexed",
                 "n_pages": body.n_pages,
+                "n_parsed": body.n_pages,
                 "n_passages": body.n_passages,
                 "n_embedded": body.n_passages,
                 "eta_s": None,

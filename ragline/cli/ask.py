@@ -10,6 +10,8 @@ from uuid import UUID
 
 import typer
 
+from ragline.cli.printable import printable
+
 if TYPE_CHECKING:
     from ragline.client.answers import Answer
     from ragline.client.target import Target
@@ -18,6 +20,8 @@ Url = Annotated[
     list[str] | None,
     typer.Option("--url", help="An edge's address; more of them stand in for each other. [the `ragline dev` of HOME]"),
 ]
+_OF_TEXT = "\n\t\u200e\u200f\u061c"
+
 ApiKey = Annotated[str | None, typer.Option("--api-key", help="The key. [that of the `ragline dev` of HOME]")]
 
 
@@ -66,7 +70,7 @@ async def _ask(target: Target, question: str, session: UUID | None, model: str |
                 case Answer():
                     return part
                 case Said() if not quiet:
-                    sys.stdout.write(part.text)
+                    sys.stdout.write(printable(part.text, keep=_OF_TEXT))
                     sys.stdout.flush()
                 case Restarted() if not quiet:
                     sys.stdout.write("\n")
@@ -109,7 +113,7 @@ def _show_citations(answer: Answer) -> None:
     console.print("\n")
     for citation in answer.citations:
         page = f", page {citation.page}" if citation.page is not None else ""
-        head = Text.assemble((f"[{citation.marker}] ", "cyan"), (f"{citation.document}{page}", "bold"))
+        head = Text.assemble((f"[{citation.marker}] ", "cyan"), (f"{printable(citation.document)}{page}", "bold"))
         quote = Text(" ".join(citation.quote.split()), style="dim")
         console.print(head, soft_wrap=True)
         if console.is_terminal:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from ragline.cli.printable import printable
 from ragline.cli.servers import kafka_bootstrap, postgres_dsn, quiet_clients, reachable
 from ragline.client.errors import WrongUseError
 
@@ -110,13 +111,13 @@ def show(ref: Ref, *, as_json: AsJson = False) -> None:
         _print_json({**_dumped(whole.letter), "headers": whole.headers, "body": body})
         return
     for name, value in _dumped(whole.letter).items():
-        typer.echo(_printable(f"{name}: {value if value is not None else ''}"))
+        typer.echo(printable(f"{name}: {value if value is not None else ''}"))
     typer.echo("")
     for header, text in whole.headers:
-        typer.echo(_printable(f"{header}: {text}"))
+        typer.echo(printable(f"{header}: {text}"))
     typer.echo("")
     for line in body.split("\n"):
-        typer.echo(_printable(line))
+        typer.echo(printable(line))
 
 
 @app.command()
@@ -318,14 +319,8 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_printable(value)) for value in row))
+        table.add_row(*(Text(printable(value)) for value in row))
     Console(highlight=False, width=None if sys.stdout.isatty() else NEVER_FOLDED).print(table)
-
-
-def _printable(text: str) -> str:
-    """On one line, without what moves a terminal's cursor or changes its colours: anybody may have written it."""
-    line = text.replace("\n", " ")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def _print_json(value: object) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
@@ -12,14 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 import typer
 
 from ragline.cli.ask import ApiKey, Url
+from ragline.cli.printable import printable
 from ragline.cli.settings import NEVER_FOLDED
 
 if TYPE_CHECKING:
     from ragline.client.target import Target
     from ragline.client.uploads import Uploaded
     from schemas.http import DocumentProgress
-
-_STEPS = {"accepted": 5, "queued": 5, "parsing": 15, "embedding": 30, "indexing": 95, "indexed": 100, "failed": 100}
 
 
 class _Watching(Protocol):
@@ -37,10 +38,11 @@ def upload(
 ) -> None:
     """Upload documents and wait until they can be asked about.
 
-    A document whose bytes are there already counts as done.
+    A document whose bytes are there already counts as done; one that failed is tried again. Ctrl-C cancels: what
+    this command sent and is not learnt yet is deleted.
 
     Exit codes: 0 all are indexed, 1 some failed (each reason is shown), 2 wrong use, 3 no server answers or it does
-    not know the key.
+    not know the key, 130 cancelled.
     """
     from ragline.client.target import find_target
     from ragline.client.uploads import find_files
@@ -49,10 +51,14 @@ def upload(
     paths = find_files(files)
     target = find_target(load_settings(), urls=tuple(url or ()), api_key=api_key)
     watching = _Lines() if as_json else _bars(paths)
+    began = time.monotonic()
     with watching if isinstance(watching, AbstractContextManager) else nullcontext():
         results = asyncio.run(_upload(target, paths, watching, wait=wait))
     if not as_json:
         _show_table(results)
+        typer.echo(_summary(results, took_s=time.monotonic() - began))
+    if any(result.status == "cancelled" for result in results):
+        raise typer.Exit(130)
     if not all(result.is_good for result in results):
         raise typer.Exit(1)
 
@@ -76,10 +82,11 @@ class _Lines:
         typer.echo(
             json.dumps(
                 {
-                    "path": str(result.path),
+                    "path": str(result.path).encode("utf-8", "replace").decode(),
                     "document_id": str(result.document_id) if result.document_id is not None else None,
                     "status": result.status,
                     "is_new": result.is_new,
+                    "is_tried_again": result.is_tried_again,
                     "n_pages": result.n_pages,
                     "n_passages": result.n_passages,
                     "error": result.error,
@@ -95,7 +102,7 @@ def _bars(paths: list[Path]) -> _Watching:
     from ragline.cli.upload_bars import Bars
 
     console = Console()
-    return Bars(console, paths, _STEPS) if console.is_terminal else _Silence()
+    return Bars(console, paths) if console.is_terminal else _Silence()
 
 
 class _Silence:
@@ -118,11 +125,19 @@ def _show_table(results: list[Uploaded]) -> None:
         justify: Literal["right", "left"] = "right" if column in {"pages", "passages"} else "left"
         table.add_column(column, overflow="fold", justify=justify, no_wrap=column == "document")
     for r in results:
-        status = r.status if r.is_new or not r.is_good else f"{r.status}, was there already"
+        how = ", tried again" if r.is_tried_again else ", was there already" if r.is_good and not r.is_new else ""
         style = "green" if r.status == "indexed" else "" if r.is_good else "red"
         numbers = [str(n) if n else "" for n in (r.n_pages, r.n_passages)]
-        table.add_row(Text(r.path.name), Text(status, style=style), *numbers, str(r.document_id or ""))
+        table.add_row(
+            Text(printable(r.path.name)), Text(r.status + how, style=style), *numbers, str(r.document_id or "")
+        )
     Console(highlight=False, width=None if sys.stdout.isatty() else NEVER_FOLDED).print(table)
     for r in results:
-        if not r.is_good:
-            typer.echo(f"error: {r.path}: {r.error or r.status}", err=True)
+        if not r.is_good and r.status != "cancelled":
+            typer.echo(f"error: {printable(str(r.path))}: {printable(r.error or r.status)}", err=True)
+
+
+def _summary(results: list[Uploaded], *, took_s: float) -> str:
+    counts = Counter(result.status for result in results).most_common()
+    found = f"{sum(r.n_pages for r in results):,} pages, {sum(r.n_passages for r in results):,} passages"
+    return f"{len(results):,} files: {', '.join(f'{n:,} {status}' for status, n in counts)}; {found}; {took_s:.1f} s"

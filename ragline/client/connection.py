@@ -23,6 +23,10 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 _SILENCE_S = 45.0  # keep-alives come every 15 s
 
 
+class _Nothing(BaseModel):
+    """An answer in which nothing is looked for."""
+
+
 class Connection:
     """One client of a target. Idempotent requests (GET, or with a key of their own) are repeated for `patience_s`."""
 
@@ -54,6 +58,14 @@ class Connection:
         """What the POST led to. `body` gives aiohttp's `json=` or `data=` anew for each try, all under one key."""
         return await self._exchange("POST", path, view, body, {"Idempotency-Key": key})
 
+    async def delete(self, path: str) -> None:
+        """The resource goes; it may be gone already. Raises: RefusedError; UnreachableError."""
+        try:
+            await self._exchange("DELETE", path, _Nothing, dict)
+        except RefusedError as error:
+            if error.status != _UNKNOWN:
+                raise
+
     async def _exchange(
         self,
         method: str,
@@ -71,7 +83,7 @@ class Connection:
                     self._has_reached = True
                     text = await response.read()
                     if response.status < 400:
-                        return _viewed(view, text, url)
+                        return _viewed(view, text or b"{}", url)
                     failure: Exception = _refusal(response.status, text, url)
                     if response.status not in _BUSY:
                         raise failure

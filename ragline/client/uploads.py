@@ -7,13 +7,13 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import aiohttp
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ragline.client.connection import Connection
 from ragline.client.errors import RefusedError, WrongUseError
@@ -22,10 +22,15 @@ from schemas.http import DocumentProgress, DocumentView
 _RETRY_AFTER_S = 5.0
 _TERMINAL = {"indexed", "failed", "deleted"}
 
+ViewT = TypeVar("ViewT", bound=BaseModel)
+
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """What became of one file: the document's status, or `refused`. `is_new` is False where it was there already."""
+    """What became of one file: the document's status, or `refused`, or `cancelled`.
+
+    `is_new` is False where it was there already, `is_tried_again` where it had failed then.
+    """
 
     path: Path
     document_id: UUID | None
@@ -34,11 +39,12 @@ class Uploaded:
     n_pages: int = 0
     n_passages: int = 0
     error: str | None = None
+    is_tried_again: bool = False
 
     @property
     def is_good(self) -> bool:
         """Whether the document is there, or on its way if nobody waited."""
-        return self.status not in {"failed", "refused", "deleted"}
+        return self.status not in {"failed", "refused", "deleted", "cancelled"}
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
@@ -61,27 +67,44 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     return list(found)
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def _files_below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    if (place := folder.resolve()) in above:
+        return  # a link to a folder that it is in
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            yield from _files_below(path)
+            yield from _files_below(path, above | {place})
         elif path.is_file():
             yield path
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """The document that has the bytes, and which version of it where that was there already."""
+
+    document_id: UUID
+    is_new: bool = True
+    version: int | None = None
+    is_tried_again: bool = False
+
+
 async def upload(
-    connection: Connection, path: Path, *, wait: bool, tell: Callable[[DocumentProgress], None]
+    connection: Connection,
+    path: Path,
+    *,
+    wait: bool,
+    tell: Callable[[DocumentProgress], None],
+    begun: Callable[[_Sent], None] = lambda _: None,
 ) -> Uploaded:
     """Sends one file and waits until it is indexed or has failed. Raises: UnreachableError."""
-    return await _upload(connection, path, lambda: _form(path), wait=wait, tell=tell)
+    return await _upload(connection, path, lambda: _form(path), wait=wait, tell=tell, begun=begun)
 
 
 async def upload_text(connection: Connection, text: str, *, name: str, tags: Sequence[str] = ()) -> Uploaded:
     """As `upload`, for text at hand."""
     body = {"json": {"text": text, "name": name, "tags": list(tags)}}
-    return await _upload(connection, Path(name), lambda: body, wait=True, tell=lambda _: None)
+    return await _upload(connection, Path(name), lambda: body, wait=True, tell=lambda _: None, begun=lambda _: None)
 
 
 async def _upload(
@@ -91,43 +114,66 @@ async def _upload(
     *,
     wait: bool,
     tell: Callable[[DocumentProgress], None],
+    begun: Callable[[_Sent], None],
 ) -> Uploaded:
-    is_new, version = True, None
     try:
-        document_id = await _accepted(connection, body)
+        sent = await _send(connection, body)
+        begun(sent)
     except RefusedError as error:
-        duplicate = _duplicate_of(error)
-        if duplicate is None:
-            return Uploaded(path, None, "refused", is_new=False, error=str(error))
-        (document_id, version), is_new = duplicate, False
+        return Uploaded(path, None, "refused", is_new=False, error=str(error))
     try:
         if wait:
-            await _until_done(connection, document_id, tell)
-        document = await connection.get(f"/api/v1/documents/{document_id}", DocumentView)
+            await _until_done(connection, sent.document_id, tell)
+        document = await connection.get(f"/api/v1/documents/{sent.document_id}", DocumentView)
     except RefusedError as error:
         if error.status == 404 and not wait:  # accepted, and not yet applied
-            return Uploaded(path, document_id, "accepted", is_new)
-        return Uploaded(path, document_id, "failed", is_new, error=str(error))
-    if version not in {None, document.version}:
-        why = f"an earlier version of the document {document_id} has these bytes; restore its version {version}"
-        return Uploaded(path, document_id, "refused", is_new=False, error=why)
+            return Uploaded(path, sent.document_id, "accepted", sent.is_new)
+        return Uploaded(path, sent.document_id, "failed", sent.is_new, error=str(error))
+    if sent.version not in {None, document.version}:
+        why = f"an earlier version of the document {document.id} has these bytes; restore its version {sent.version}"
+        return Uploaded(path, document.id, "refused", is_new=False, error=why)
     return Uploaded(
         path,
-        document_id,
+        document.id,
         document.status,
-        is_new,
+        sent.is_new,
         document.n_pages,
         document.n_passages,
         document.error.message if document.error is not None else None,
+        sent.is_tried_again,
     )
 
 
-async def _accepted(connection: Connection, body: Callable[[], dict[str, Any]]) -> UUID:
-    """The document's id; while more wait than may, the same request is sent again. Raises: RefusedError."""
+async def _send(connection: Connection, body: Callable[[], dict[str, Any]]) -> _Sent:
+    """Sends the bytes; those of a document that has failed are tried again. Raises: RefusedError."""
+    try:
+        return _Sent((await _posted(connection, "/api/v1/documents", _Id, body)).id)
+    except RefusedError as error:
+        there = _duplicate_of(error)
+        if there is None:
+            raise
+    found = await connection.get(f"/api/v1/documents/{there.document_id}", DocumentView)
+    if found.status != "failed" or there.version not in {None, found.version}:
+        return there
+    restore = {"json": {"restore": found.version}}
+    await _posted(connection, f"/api/v1/documents/{found.id}/versions", _Restored, lambda: restore)
+    return replace(there, is_tried_again=True)
+
+
+class _Id(BaseModel):
+    id: UUID
+
+
+class _Restored(BaseModel):
+    """A version, or that the request was accepted."""
+
+
+async def _posted(connection: Connection, path: str, view: type[ViewT], body: Callable[[], dict[str, Any]]) -> ViewT:
+    """The answer; while more wait than may, the same request is sent again. Raises: RefusedError."""
     key = str(uuid.uuid4())
     while True:
         try:
-            return (await connection.post("/api/v1/documents", DocumentView, key=key, body=body)).id
+            return await connection.post(path, view, key=key, body=body)
         except RefusedError as error:
             if error.code != "too_many_waiting":
                 raise
@@ -143,21 +189,42 @@ async def upload_all(
     done: Callable[[Uploaded], None],
     n_at_once: int = 4,
 ) -> list[Uploaded]:
-    """Sends the files, a few at once; the results stand in the files' order."""
+    """Sends the files, a few at once; the results stand in the files' order.
+
+    Cancelled, it sends no more, deletes what it sent that is not learnt yet, and returns what became of each.
+    """
     free = asyncio.Semaphore(n_at_once)
+    begun: dict[Path, _Sent] = {}
 
     async def one(path: Path) -> Uploaded:
+        def keep(sent: _Sent) -> None:
+            begun[path] = sent
+
         async with free:
-            result = await upload(connection, path, wait=wait, tell=lambda progress: tell(path, progress))
-            done(result)
-            return result
+            result = await upload(connection, path, wait=wait, tell=lambda told: tell(path, told), begun=keep)
+        done(result)
+        return result
 
     tasks = [asyncio.create_task(one(path)) for path in paths]
     try:
         return list(await asyncio.gather(*tasks))
+    except asyncio.CancelledError:
+        return [
+            await _taken_back(connection, path, begun.get(path)) if task.cancelled() else task.result()
+            for path, task in zip(paths, tasks, strict=True)
+        ]
     finally:
         for task in tasks:
             task.cancel()
+
+
+async def _taken_back(connection: Connection, path: Path, sent: _Sent | None) -> Uploaded:
+    """What was there before stays."""
+    if sent is None:
+        return Uploaded(path, None, "cancelled", is_new=False)
+    if sent.is_new:
+        await connection.delete(f"/api/v1/documents/{sent.document_id}")
+    return Uploaded(path, sent.document_id, "cancelled", sent.is_new)
 
 
 async def _until_done(connection: Connection, document_id: UUID, tell: Callable[[DocumentProgress], None]) -> None:
@@ -172,17 +239,23 @@ async def _until_done(connection: Connection, document_id: UUID, tell: Callable[
 
 
 def _form(path: Path) -> dict[str, Any]:
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY), "rb")  # by number: aiohttp stumbles over names that are no UTF-8
+    except OSError as error:
+        raise RefusedError(0, "", f"the file cannot be read: {error.strerror}") from error
     form = aiohttp.FormData(quote_fields=False)
-    form.add_field("file", path.open("rb"), filename=path.name, content_type="application/octet-stream")
+    name = path.name.encode("utf-8", "replace").decode()
+    form.add_field("file", file, filename=name, content_type="application/octet-stream")
     return {"data": form}
 
 
-def _duplicate_of(error: RefusedError) -> tuple[UUID, int | None] | None:
+def _duplicate_of(error: RefusedError) -> _Sent | None:
     """The document that has these bytes, and which version of it."""
     if error.status != 409:
         return None
     version = error.members.get("version")
     try:
-        return UUID(str(error.members["document_id"])), version if isinstance(version, int) else None
+        document_id = UUID(str(error.members["document_id"]))
     except (KeyError, ValueError):
         return None
+    return _Sent(document_id, is_new=False, version=version if isinstance(version, int) else None)

@@ -60,6 +60,12 @@ class ParseLimits:
     """Longest text of a document, in code points."""
 
 
+LIGHT = ParseLimits(memory_bytes=112 * 1024 * 1024, cpu_s=2.0, wall_s=20.0)
+"""What a file may take that is read beside another one."""
+OVER_LIMITS = ("out_of_memory", "timeout", "parser_crashed")
+"""Codes of files that other limits may let be read; a crash may be want of memory, too."""
+
+
 class ParseFailed(Exception):  # noqa: N818 - reads as the fact it is
     """The file cannot be read, now or later. `message` is one sentence for the person who uploaded it.
 

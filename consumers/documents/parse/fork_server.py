@@ -9,7 +9,6 @@ process id is told and then how it ended. When the server's standard input ends,
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 import selectors
 import signal
@@ -21,8 +20,9 @@ from pathlib import Path
 import msgspec
 
 from consumers.documents.parse.document import ParseFailed
-from consumers.documents.parse.formats import MODULES, parse
+from consumers.documents.parse.formats import load, parse
 from consumers.documents.parse.limits import bind, die_with
+from consumers.documents.parse.pages_read import tell_on
 from consumers.documents.parse.wire import MAX_REQUEST_BYTES, N_DESCRIPTORS, ParseReply, ParseRequest, told
 
 
@@ -103,6 +103,7 @@ def _parse(request: ParseRequest, parent_pid: int) -> int:
     output = os.dup(1)
     os.dup2(2, 1)  # a library that prints must not spoil the answer
     bind(request.limits, parent_pid=parent_pid)
+    tell_on(2)
     try:
         answer = _answer(request)
     except BaseException as error:  # noqa: BLE001 - the border of a process: its traceback tells why it ended
@@ -124,8 +125,7 @@ def _answer(request: ParseRequest) -> memoryview:
 def main(control_fd: str, parent_pid: str) -> None:
     """Serves until the parent is gone."""
     die_with(int(parent_pid))
-    for module in MODULES:
-        importlib.import_module(module)
+    load()
     server = ForkServer(socket.socket(fileno=int(control_fd)))
     gc.collect()
     gc.freeze()  # what is shared with the forks stays so

@@ -28,8 +28,16 @@ _TEXTUAL = {
     TEXT: ("text", "parse_text"),
 }
 """(module, function) by media type."""
-MODULES = tuple(f"{__package__}.{module}" for module, _ in (*_PACKED.values(), *_TEXTUAL.values(), ("eml", "")))
-"""What parses, for who wants it loaded beforehand."""
+_MODULES = [f"{__package__}.{module}" for module, _ in (*_PACKED.values(), *_TEXTUAL.values(), ("eml", ""))]
+_LIBRARIES = ("charset_normalizer", "puremagic")
+_PAGE = "<html><body><p>A page with a sentence.</p></body></html>"
+
+
+def load() -> None:
+    """Loads what parses; reading a page loads word lists, too, on which else every small page would spend a second."""
+    for module in (*_MODULES, *_LIBRARIES):
+        importlib.import_module(module)
+    parse_text_of(HTML, _PAGE, ParseLimits())
 
 
 def parse(path: Path, *, name: str, media_type: str | None, limits: ParseLimits) -> ParsedDocument:

@@ -91,6 +91,7 @@ def _main_text(root: Any) -> Any | None:
     from trafilatura import bare_extraction
 
     for cell in root.iter("td", "th"):
+        cell.attrib.pop("colspan", None)  # trafilatura would make as many cells
         _flatten(cell)
     document = bare_extraction(root, include_comments=False, include_tables=True, with_metadata=False)
     return getattr(document, "body", None)

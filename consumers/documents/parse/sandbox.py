@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
+from consumers.documents.parse.pages_read import heard_pages
 from consumers.documents.parse.wire import N_DESCRIPTORS, NUMBER_BYTES, ParseReply, ParseRequest, heard
 from schemas.errors import Retry
 
@@ -28,6 +29,7 @@ _BYTES_PER_CHARACTER = 4
 _FRAME_BYTES = 64 * 1024 * 1024  # blocks and pages beside the text
 _LOG_BYTES = 16 * 1024
 _PIPE_BYTES = 256 * 1024
+_NO_MEMORY = ("MemoryError", "bad_alloc", "annot allocate memory")  # Python, C++, glibc
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 
 
@@ -40,6 +42,11 @@ class Sandbox:
     def __init__(self) -> None:
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._pages: dict[Path, tuple[int, int]] = {}
+
+    def pages_read(self, path: Path) -> tuple[int, int]:
+        """(pages read, of how many) of the file that is being parsed; (0, 0) where that is not known."""
+        return self._pages.get(path, (0, 0))
 
     async def parse(
         self, path: Path, *, name: str, media_type: str | None, limits: ParseLimits | None = None
@@ -62,18 +69,28 @@ class Sandbox:
             async with asyncio.timeout(limits.wall_s):
                 answer, complaint = await asyncio.gather(
                     _read(parser.stdout, limits.max_characters * _BYTES_PER_CHARACTER + _FRAME_BYTES),
-                    _read_and_drop(parser.stderr, _LOG_BYTES),
+                    self._listen(path, parser.stderr),
                 )
                 status = await parser.wait()
         except TimeoutError:
             raise _timeout(limits.wall_s) from None
         finally:
+            self._pages.pop(path, None)
             await parser.end()
         if status != 0:
             failed = _abnormal_end(status, complaint, limits)
             logger.warning("parser ended with status %d (%s) on %r: %r", status, failed.code, name, complaint.strip())
             raise failed
         return await asyncio.to_thread(_document, answer)
+
+    async def _listen(self, path: Path, stream: asyncio.StreamReader) -> str:
+        """What a parser complains of, the last of it; which pages it has read is kept for who asks."""
+        kept = b""
+        while piece := await stream.read(1 << 16):
+            told, rest = heard_pages(kept + piece)
+            self._pages[path] = told or self.pages_read(path)
+            kept = rest[-_LOG_BYTES:]
+        return kept.decode("utf-8", "replace")
 
     def close(self) -> None:
         """Ends the fork server, and with it what it began."""
@@ -212,14 +229,6 @@ async def _read(stream: asyncio.StreamReader, max_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
-async def _read_and_drop(stream: asyncio.StreamReader, max_bytes: int) -> str:
-    """The last `max_bytes` of a stream that may be longer."""
-    kept = b""
-    while piece := await stream.read(1 << 16):
-        kept = (kept + piece)[-max_bytes:] if max_bytes else b""
-    return kept.decode("utf-8", "replace")
-
-
 def _document(answer: bytes) -> ParsedDocument:
     try:
         reply = msgspec.msgpack.decode(answer, type=ParseReply)
@@ -235,7 +244,7 @@ def _abnormal_end(status: int, complaint: str, limits: ParseLimits) -> ParseFail
         return _timeout(limits.cpu_s)
     # PDFium aborts without a word where an allocation fails; glibc says so when it finds a heap corrupted.
     is_silent_abort = status == -signal.SIGABRT and not complaint.strip()
-    if status == -signal.SIGKILL or is_silent_abort or "MemoryError" in complaint or "bad_alloc" in complaint:
+    if status == -signal.SIGKILL or is_silent_abort or any(words in complaint for words in _NO_MEMORY):
         megabytes = limits.memory_bytes // (1024 * 1024)
         return ParseFailed("out_of_memory", f"Reading the document takes more than {megabytes} MB of memory; split it.")
     return _crashed()

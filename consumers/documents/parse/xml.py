@@ -19,6 +19,7 @@ _DATES = ("pubDate", "published", "updated", "date")
 _AUTHORS = ("author", "creator")
 _BODIES = ("encoded", "content", "description", "summary")
 _MAX_DEPTH = 256
+_NO_MEMORY = expat.errors.codes[expat.errors.XML_ERROR_NO_MEMORY]
 _MAX_HEADING = 6
 
 
@@ -38,6 +39,8 @@ def parse_xml(text: str, limits: ParseLimits) -> ParsedDocument:
     try:
         parser.Parse(text.lstrip().replace("\x00", "").encode("utf-8", "replace").decode("utf-8"), True)
     except expat.ExpatError as error:
+        if error.code == _NO_MEMORY:
+            raise MemoryError from error
         raise ParseFailed("malformed_file", f"The XML is damaged at line {error.lineno} and cannot be read.") from error
     return builder.finish(MEDIA_TYPE, title=reader.title)
 

@@ -163,6 +163,7 @@ def _progress(row: asyncpg.Record) -> DocumentProgress:
         step=row["status"],
         version=row["version"],
         n_pages=row["n_pages"],
+        n_parsed=row["n_pages"],
         n_passages=row["n_passages"],
         n_embedded=row["n_embedded"],
         error=_error(row),

@@ -27,9 +27,9 @@ async def register(database: Database, name: str, tenant: UUID = A, size_bytes: 
         await handle(work, [Envelope(body=body, tenant_id=tenant, user_id=tenant, source="test")])
 
 
-async def take(database: Database, *, small_only: bool = False, lease_s: float = 60, owner: str = "w") -> Claim | None:
+async def take(database: Database, *, is_light: bool = False, lease_s: float = 60, owner: str = "w") -> Claim | None:
     async with database.transaction() as work:
-        return await claim(work, owner=owner, lease_s=lease_s, small_only=small_only)
+        return await claim(work, owner=owner, lease_s=lease_s, is_light=is_light)
 
 
 def _id(held: Claim | None) -> UUID | None:
@@ -63,7 +63,7 @@ async def test_small_files_overtake_and_a_slot_for_small_files_takes_no_other(da
             "UPDATE document_versions SET created_at = created_at - interval '4 min' WHERE size_bytes > 99"
         )
     assert await names(database, 1) == ["small"]
-    assert await take(database, small_only=True) is None
+    assert await take(database, is_light=True) is None
     assert await names(database, 3) == ["large", "huge"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -13,7 +14,7 @@ from ragline.client.errors import WrongUseError
 from ragline.client.target import Target
 from ragline.client.uploads import Uploaded, find_files, upload_all
 from schemas.http import DocumentProgress
-from tests.unit.ragline.client.scripted_edge import DOCUMENT, ScriptedEdge, document, problem, serving
+from tests.unit.ragline.client.scripted_edge import DOCUMENT, OTHER_DOCUMENT, ScriptedEdge, document, problem, serving
 
 EVENTS = f"GET /api/v1/documents/{DOCUMENT}/events"
 
@@ -52,6 +53,81 @@ async def test_what_is_there_already_counts(tmp_path: Path) -> None:
     edge.answers["POST /api/v1/documents"] = [(409, problem("duplicate_document", "same bytes", document_id=DOCUMENT))]
     result, _ = await _upload(edge, tmp_path / "again.pdf")
     assert (result.status, result.is_new, result.is_good, str(result.document_id)) == ("indexed", False, True, DOCUMENT)
+
+
+async def test_what_failed_is_tried_again(tmp_path: Path) -> None:
+    edge = ScriptedEdge([progress("indexed")])
+    there = {"document_id": DOCUMENT, "version": 2}
+    edge.answers["POST /api/v1/documents"] = [(409, problem("duplicate_document", "same bytes", **there))]
+    failed = document(status="failed", version=2, error={"code": "timeout", "message": "too slow"})
+    edge.answers[f"GET /api/v1/documents/{DOCUMENT}"] = [(200, failed), (200, document(version=2))]
+    waits = (429, problem("too_many_waiting", "1000 documents wait already", retry_after_s=0))
+    edge.answers[f"POST /api/v1/documents/{DOCUMENT}/versions"] = [waits, (202, {"version": 2})]
+    result, seen = await _upload(edge, tmp_path / "again.pdf")
+    assert (result.status, result.is_new, result.is_tried_again, result.error) == ("indexed", False, True, None)
+    assert (len(edge.sent(f"POST /api/v1/documents/{DOCUMENT}/versions", "Idempotency-Key")), seen) == (2, ["indexed"])
+
+
+async def test_cancelled_it_takes_back_what_is_new_and_not_learnt(tmp_path: Path) -> None:
+    """Of three files one is learnt, one is in work, one waits behind it."""
+    edge = ScriptedEdge([progress("indexed"), *[progress("parsing")] * 50])
+    edge.answers["POST /api/v1/documents"] = [
+        (202, document(status="queued")),
+        (202, document(status="queued", id=OTHER_DOCUMENT)),
+    ]
+    edge.answers[f"DELETE /api/v1/documents/{OTHER_DOCUMENT}"] = [(404, problem("document_not_found", "gone"))]
+    paths = [tmp_path / name for name in ("a", "b", "c")]
+    for path in paths:
+        path.write_bytes(b"bytes")
+    is_parsing = asyncio.Event()
+
+    def tell(_: Path, told: DocumentProgress) -> None:
+        if told.status == "parsing":
+            is_parsing.set()
+
+    async with serving(edge), Connection(Target((edge.url,), "a" * 64), patience_s=5.0) as connection:
+        uploading = asyncio.create_task(
+            upload_all(connection, paths, wait=True, tell=tell, done=lambda _: None, n_at_once=1)
+        )
+        await asyncio.wait_for(is_parsing.wait(), 10)
+        uploading.cancel()
+        results = await uploading
+    assert [(r.status, str(r.document_id)) for r in results] == [
+        ("indexed", DOCUMENT),
+        ("cancelled", OTHER_DOCUMENT),
+        ("cancelled", "None"),
+    ]
+    assert [what for what, _ in edge.requests if what.startswith("DELETE")] == [
+        f"DELETE /api/v1/documents/{OTHER_DOCUMENT}"
+    ]
+
+
+async def test_cancelled_it_leaves_what_was_there_before(tmp_path: Path) -> None:
+    edge = ScriptedEdge([progress("embedding")] * 50)
+    edge.answers["POST /api/v1/documents"] = [(409, problem("duplicate_document", "same bytes", document_id=DOCUMENT))]
+    edge.answers[f"GET /api/v1/documents/{DOCUMENT}"] = [(200, document(status="embedding"))]
+    is_told = asyncio.Event()
+    (tmp_path / "a").write_bytes(b"bytes")
+    async with serving(edge), Connection(Target((edge.url,), "a" * 64), patience_s=5.0) as connection:
+        uploading = asyncio.create_task(
+            upload_all(connection, [tmp_path / "a"], wait=True, tell=lambda *_: is_told.set(), done=lambda _: None)
+        )
+        await asyncio.wait_for(is_told.wait(), 10)
+        uploading.cancel()
+        (result,) = await uploading
+    assert (result.status, result.is_new, str(result.document_id)) == ("cancelled", False, DOCUMENT)
+    assert not [what for what, _ in edge.requests if what.startswith("DELETE")]
+
+
+async def test_a_name_that_is_no_text_and_a_file_that_vanished(tmp_path: Path) -> None:
+    result, _ = await _upload(ScriptedEdge([progress("indexed")]), tmp_path / os.fsdecode(b"caf\xe9.txt"))
+    assert result.status == "indexed"
+    edge = ScriptedEdge()
+    async with serving(edge), Connection(Target((edge.url,), "a" * 64), patience_s=2.0) as connection:
+        (gone,) = await upload_all(
+            connection, [tmp_path / "gone"], wait=True, tell=lambda *_: None, done=lambda _: None
+        )
+    assert (gone.status, gone.error) == ("refused", "the file cannot be read: No such file or directory")
 
 
 async def test_what_an_earlier_version_has_is_not_there(tmp_path: Path) -> None:
@@ -103,6 +179,13 @@ def test_folders_are_read_without_hidden_files(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert find_files([tmp_path, tmp_path / "b.txt"]) == [tmp_path / "a/c.txt", tmp_path / "b.txt"]
+
+
+def test_a_folder_that_links_to_itself_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/b.txt").touch()
+    (tmp_path / "a/up").symlink_to(tmp_path)
+    assert find_files([tmp_path]) == [tmp_path / "a/b.txt"]
 
 
 def test_what_is_not_there_is_wrong_use(tmp_path: Path) -> None:

@@ -183,6 +183,15 @@ async def test_deep_nesting(tmp_path: Path) -> None:
     assert await failed(packed(tmp_path, "<w:p>" * depth + "</w:p>" * depth)) == "malformed_file"
 
 
+@pytest.mark.parametrize(("depth", "end"), [(40, "core"), (5000, "malformed_file")])
+async def test_tables_in_tables_and_a_cell_that_spans_a_billion(tmp_path: Path, depth: int, end: str) -> None:
+    span = '<w:tcPr><w:gridSpan w:val="1000000000"/></w:tcPr>'
+    path = packed(
+        tmp_path, f"<w:tbl><w:tr><w:tc>{span}" * depth + text_of("<w:t>core</w:t>") + "</w:tc></w:tr></w:tbl>" * depth
+    )
+    assert (await failed(path) if depth > 100 else (await read(path)).text) == end
+
+
 async def test_twenty_thousand_columns(tmp_path: Path) -> None:
     cells = "".join(f"<w:tc><w:p><w:r><w:t>{n}</w:t></w:r></w:p></w:tc>" for n in range(20_000))
     path = packed(tmp_path, f"<w:tbl><w:tr>{cells}</w:tr></w:tbl>")

@@ -107,6 +107,14 @@ def test_twenty_thousand_columns() -> None:
     assert document.text.endswith(" | 19998 | 19999")
 
 
+def test_cells_that_span_a_billion_columns_and_rows() -> None:
+    row = "<tr><td colspan=1000000000 rowspan=1000000000>{0} and its name</td><td>number {0}</td></tr>"
+    started = time.process_time()
+    document = parsed("<html><body><table>" + "".join(row.format(n) for n in range(200)) + "</table></body></html>")
+    assert time.process_time() - started < 10
+    assert document.text.endswith("\n199 and its name | number 199")
+
+
 def test_too_much_text() -> None:
     with pytest.raises(ParseFailed) as caught:
         parse_html("<p>" + "word " * 1000, ParseLimits(max_characters=4000))

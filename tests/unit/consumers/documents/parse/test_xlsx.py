@@ -196,6 +196,14 @@ async def test_a_row_of_two_million_cells(tmp_path: Path) -> None:
     assert await failed(workbook(tmp_path, [b"<row>", *[b"<c><v>1</v></c>" * 100_000] * 20])) == "out_of_memory"
 
 
+async def test_a_sheet_that_says_it_is_full_and_a_cell_merged_over_it(tmp_path: Path) -> None:
+    """Neither the dimension nor merged cells are believed: only cells that are there count."""
+    last = '<row r="1048576"><c r="XFD1048576" t="str"><v>the last cell</v></c></row>'
+    merged = '</sheetData><mergeCells><mergeCell ref="A1:XFD1048576"/></mergeCells><dimension ref="A1:XFD1048576"/>'
+    path = workbook(tmp_path, row("the first cell") + last + merged + "<sheetData>")
+    assert (await read(path)).text == "Sheet 0\n\nthe first cell\nthe last cell"
+
+
 async def test_billion_laughs_and_external_entities(tmp_path: Path) -> None:
     entities = '<!ENTITY a0 "ha">' + "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 12))
     path = workbook(tmp_path, row("&a11;"), prolog=f"<!DOCTYPE worksheet [{entities}]>")

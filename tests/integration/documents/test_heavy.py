@@ -1,0 +1,81 @@
+"""Files that take all the time and memory they get: they hold up none that are quickly read."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from consumers.documents.claims import Claim
+from consumers.documents.parse.document import ParseFailed
+from consumers.documents.reading import Reading
+from schemas.events import DocumentFailed, DocumentIndexed, DocumentParsing
+from schemas.ids import new_id
+from tests.integration.documents.room import HashEmbedder, Room, read_lines
+
+
+class Bombs:
+    """Files named `bomb` pass the limits of a light place, and take for ever in another one until they may end."""
+
+    def __init__(self) -> None:
+        self.may_end = asyncio.Event()
+        self.lit: list[bool] = []
+
+    async def read(self, path: Path, claim: Claim) -> Reading:
+        if claim.name != "bomb":
+            return await read_lines(path, claim)
+        self.lit.append(claim.is_light)
+        if not claim.is_light:
+            await self.may_end.wait()
+        raise ParseFailed("timeout", "Reading the document takes too long; split it.")
+
+
+async def test_small_bombs_hold_up_no_small_file_of_any_tenant(room: Room) -> None:
+    bombs = Bombs()
+    async with room.consuming(), room.learning(HashEmbedder(), read=bombs.read):
+        bad = [await room.upload(b"bomb %d" % n, "bomb") for n in range(3)]
+        own = await room.upload(b"a small file")
+        room.tenant_id = new_id()
+        others = [await room.upload(b"small %d" % n) for n in range(5)]
+        for document_id in (own, *others):
+            assert isinstance(await room.heard.end(document_id), DocumentIndexed)
+        assert not any(room.heard.of(document_id, DocumentFailed) for document_id in bad)
+        bombs.may_end.set()
+        for document_id in bad:
+            end = await room.heard.end(document_id)
+            assert isinstance(end, DocumentFailed)
+            assert end.error.code == "timeout"
+            assert (await room.version(document_id))["barren_attempts"] == 1, "a light place is no fault of the file"
+    assert bombs.lit.count(False) == 3
+    assert bombs.lit.count(True) <= 2, "what is known to be heavy takes no light place again"
+
+
+async def test_a_place_alone_is_never_light(room: Room) -> None:
+    bombs = Bombs()
+    bombs.may_end.set()
+    async with room.consuming(), room.learning(HashEmbedder(), read=bombs.read, slots=1):
+        assert isinstance(await room.heard.end(await room.upload(b"bomb", "bomb")), DocumentFailed)
+    assert bombs.lit == [False]
+
+
+async def test_pages_are_told_while_a_file_is_read(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumers.documents.job.TELL_S", 0.01)
+    may_end = asyncio.Event()
+
+    async def read(path: Path, claim: Claim) -> Reading:
+        await may_end.wait()
+        return await read_lines(path, claim)
+
+    async with room.consuming(), room.learning(HashEmbedder(), read=read) as jobs:
+        document_id = await room.upload(b"a long book")
+        [told] = await room.heard.until(lambda: room.heard.of(document_id, DocumentParsing))
+        assert (told.n_parsed, told.n_pages, told.eta_s) == (0, 0, None)
+        pages = {"now": (1200, 5000)}
+        monkeypatch.setattr(jobs._job, "_pages_read", lambda _: pages["now"])
+        await room.heard.more(document_id, DocumentParsing, 1)
+        told = room.heard.of(document_id, DocumentParsing)[-1]
+        assert (told.n_parsed, told.n_pages, told.eta_s > 0) == (1200, 5000, True)
+        may_end.set()
+        assert isinstance(await room.heard.end(document_id), DocumentIndexed)
+    assert len(room.heard.of(document_id, DocumentParsing)) == 2, "the same is not told again"
