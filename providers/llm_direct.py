@@ -134,7 +134,7 @@ class DirectChatModel:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         while True:
             body = self._body(request, sent, max_tokens)
-            response = await self._post(body, timeout_s)
+            response = await self._post(body, timeout_s, request.traceparent)
             try:
                 if response.status == 200:
                     await _check_streams(response)
@@ -146,13 +146,14 @@ class DirectChatModel:
             if response.status != 400 or not self._understood(body, error_body):
                 raise from_response(response.status, response.headers, error_body)
 
-    async def _post(self, body: dict[str, Any], timeout_s: float) -> aiohttp.ClientResponse:
+    async def _post(self, body: dict[str, Any], timeout_s: float, traceparent: str | None) -> aiohttp.ClientResponse:
+        trace = {} if traceparent is None else {"traceparent": traceparent}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s, sock_read=timeout_s)
         try:
             return await self._open_session().post(
                 self._url,
                 data=msgspec.json.encode(body),
-                headers=self._headers | {"Content-Type": "application/json"},
+                headers=self._headers | {"Content-Type": "application/json"} | trace,
                 timeout=timeout,
                 allow_redirects=False,
             )

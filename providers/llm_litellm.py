@@ -129,6 +129,7 @@ class LiteLLMChatModel:
             "drop_params": True,
             **self._credentials,
             **({"extra_body": options} if options else {}),
+            **({"extra_headers": {"traceparent": request.traceparent}} if request.traceparent is not None else {}),
             **({"temperature": request.temperature} if request.temperature is not None else {}),
         }
         return await asked(lambda: litellm.acompletion(**parameters), timeout_s)

@@ -41,7 +41,8 @@ class ChatRequest:
 
     `messages` is the whole prompt (system, history, fenced passages, question). `passages` and
     `question` repeat the parts that the extractive answerer works on; other adapters ignore them.
-    `prefill` is assistant text that exists already: the model continues right after it.
+    `prefill` is assistant text that exists already: the model continues right after it. `traceparent` (W3C) is sent
+    along where the call is traced.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -51,6 +52,7 @@ class ChatRequest:
     temperature: float | None = None
     max_tokens: int | None = None
     timeout_s: float = 120.0
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

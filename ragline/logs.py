@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Literal
+
+from telemetry.logs import ErrorCounter, JsonFormatter
 
 
 class OnceInAWhile(logging.Filter):
@@ -24,3 +27,16 @@ class OnceInAWhile(logging.Filter):
             return False
         self._said_at[str(record.msg)] = now
         return True
+
+
+def configure(process: str, *, level: str, form: Literal["text", "json"]) -> None:
+    """This process's log on its error output; errors are counted in the metrics."""
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for handler in logging.getLogger().handlers:
+        for library in ("aiokafka", "opentelemetry", "urllib3"):
+            handler.addFilter(OnceInAWhile(library, every_s=10.0))
+        if form == "json":
+            handler.setFormatter(JsonFormatter(process))
+    logging.getLogger().addHandler(ErrorCounter())
+    for noisy in ("aiokafka", "faststream", "alembic", "LiteLLM", "httpx", "opentelemetry", "urllib3"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

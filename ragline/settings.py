@@ -144,6 +144,35 @@ class LimitSettings(BaseModel):
     )
 
 
+class TelemetrySettings(BaseModel):
+    """What processes tell of themselves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="where a worker or a relay serves `/metrics` and `/health`, on the loopback; 0: nowhere. An edge"
+        " serves them on its own port; `ragline dev` gives this one to its relay and the next ones to its workers",
+    )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="a collector's address for traces over OTLP/HTTP, as `http://127.0.0.1:4318`; default: no traces",
+    )
+    trace_ratio: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="part of the requests that are traced; one that comes with a `traceparent` says so itself",
+    )
+    sentry_dsn: SecretStr | None = Field(
+        default=None,
+        description="where errors are reported to in Sentry's protocol, or `env:NAME`; default: nowhere",
+    )
+
+
 class ClientSettings(BaseModel):
     """The commands that talk to a running Ragline: `ask` and `upload`."""
 
@@ -199,7 +228,11 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     limits: LimitSettings = LimitSettings()
     client: ClientSettings = ClientSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="`json`: an object a line, with trace ids and without content"
+    )
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Settings:

@@ -97,13 +97,13 @@ class QueryRewriter:
             failure = f"{error.code}: {error.detail}"
         except Exception as error:
             logger.exception("the adapter of %s failed", self._model.name)
-            failure = repr(error)
+            failure = f"{type(error).__name__}: {error}"
         else:
             lines = said.strip().splitlines()
             if lines and lines[0].strip(" \"'“”") and len(lines[0]) <= MAX_QUERY:
                 return StandaloneQuery(lines[0].strip(" \"'“”"), "model")
             failure = "it wrote no query"
-        logger.warning("%s did not rewrite a question, the rule does: %s", self._model.name, failure)
+        logger.warning("%s did not rewrite a question, the rule does: %s", self._model.name, failure.partition(":")[0])
         ruled = follow_up_query(question, history)
         return StandaloneQuery(ruled, "question" if ruled == question else "rule", failure)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -16,15 +17,18 @@ from consumers.completions.chunk_writer import ChunkWriter
 from consumers.completions.context import JobContexts, Prepared
 from consumers.completions.flush_ticks import FlushTicks
 from consumers.completions.job import Base, Job
+from consumers.completions.provider_call import ProviderCall, provider_call
 from consumers.completions.retries import EXHAUSTED, Again, FallBack, GiveUp, Retries
 from consumers.completions.stall import StallWatch
 from consumers.completions.take import Taken, fold_log
-from providers.ports import ChatModel, Delta, Finished, Models, ProviderError, TokenCounter
+from providers.ports import ChatModel, ChatRequest, Delta, Finished, Models, ProviderError, TokenCounter
 from schemas.errors import Reject, Retry, Stop
 from schemas.events import ErrorInfo, TokenUsage
 from storage.log.producer import LogProducer
 from storage.log.publisher import OutboxPublisher
 from storage.postgres.unit_of_work import Database
+from telemetry.metrics import LLM_ATTEMPTS, LLM_FAILURES, LLM_FIRST_TOKEN_SECONDS
+from telemetry.tracing import CURRENT, begin
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +58,17 @@ class Attempt:
     """Runs one claimed job to its end, or gives it back. `interrupt` may be called at any moment."""
 
     def __init__(self, job: Job, tools: Tools) -> None:
-        self.job = job
+        self._span = (
+            begin(
+                "completions attempt",
+                parent=job.traceparent,
+                kind="consumer",
+                attributes={"ragline.completion_id": str(job.id), "ragline.attempt": job.attempt},
+            )
+            if job.traceparent is not None
+            else None
+        )
+        self.job = job = job if self._span is None else replace(job, traceparent=self._span.traceparent)
         self._tools = tools
         self._interruption: Interruption | None = None
         self._streaming: asyncio.Task[Finished] | None = None
@@ -88,6 +102,7 @@ class Attempt:
 
     async def run(self) -> None:
         """Take, then whatever the log and the row say. Raises: Stop."""
+        CURRENT.set(self.job.traceparent)
         try:
             await self._run()
         except Retry as retry:
@@ -95,6 +110,8 @@ class Attempt:
             await self._give_back(retry.after_s, is_barren=self._calls_provider)
         finally:
             self.writer.close()
+            if self._span is not None:
+                self._span.end({"ragline.n_characters": self.writer.state.end - self._start})
 
     async def _run(self) -> None:
         taken = await self._take()
@@ -216,13 +233,22 @@ class Attempt:
 
     async def _consume(self, model: ChatModel, prepared: Prepared) -> Finished:
         request = replace(prepared.request, prefill=self.writer.text if model.can_prefill else "")
+        with provider_call(model.name, self.job.traceparent) as call:
+            return await self._read(model, replace(request, traceparent=call.traceparent), call)
+
+    async def _read(self, model: ChatModel, request: ChatRequest, call: ProviderCall) -> Finished:
         stream = model.stream(request)
+        began_s, has_text = time.perf_counter(), False
         with StallWatch(model.timeouts) as watch:
             async with aclosing(stream):  # type: ignore[type-var]
                 async for item in stream:
                     if not isinstance(item, Delta):
+                        call.finished = item
                         return item
                     watch.text_came()
+                    if not has_text:
+                        has_text = True
+                        LLM_FIRST_TOKEN_SECONDS.labels(model.name).observe(time.perf_counter() - began_s)
                     await self.writer.write(item.text)
                     watch.next_text()
         raise ProviderError("protocol", f"{model.name} ended without saying so", retryable=True)
@@ -240,16 +266,18 @@ class Attempt:
             case "unwritable":
                 await self._give_back(None, is_barren=True)
             case "lost":
+                LLM_ATTEMPTS.labels(self._model_name(), "lost").inc()
                 logger.warning("completion %s: attempt %d lost its lease", self.job.id, self.job.attempt)
 
     async def _end_failed(self, error: ProviderError) -> None:
-        logger.warning("completion %s attempt %d: %s: %r", self.job.id, self.job.attempt, error.code, error.detail)
+        logger.warning("completion %s attempt %d: %s", self.job.id, self.job.attempt, error.code)
         await self.writer.flush()
         await self.writer.drain()
         await self._go_on_after(error)
 
     async def _go_on_after(self, error: ProviderError) -> None:
         """The model again, another model, or the end."""
+        LLM_FAILURES.labels(self._model_name(), error.code).inc()
         has_new_text = self.writer.state.end > self._known_end
         step = self._tools.retries.next_step(
             error,
@@ -286,6 +314,7 @@ class Attempt:
                 records = []
                 for attempt, usage in self._own_charge().items():
                     records += await ending.record_usage(work, self.job, attempt, self._model_name(), usage)
+            LLM_ATTEMPTS.labels(self._model_name(), "again" if is_barren else "handed_over").inc()
             await self._tools.publisher.publish(records)
         except Retry as error:
             logger.warning("completion %s: left to its lease: %s", self.job.id, error)

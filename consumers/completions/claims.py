@@ -9,6 +9,7 @@ from consumers.tenant_limit import TenantLimit
 from schemas.errors import Retry
 from storage.postgres.identity import DEFAULT_TENANT
 from storage.postgres.unit_of_work import Database, UniqueViolation
+from telemetry.metrics import STREAM_TAKE_OVERS
 
 HEADROOM = 20
 """Candidates beyond what is asked for: another worker may be claiming the first ones at the same moment."""
@@ -51,7 +52,7 @@ WITH RECURSIVE tenants(id) AS (
   SELECT id, turn, created_at FROM turns WHERE class = 0 OR tenant_id = $4 OR turn <= $5
   ORDER BY turn, created_at, id LIMIT $3 + {HEADROOM}
 ), locked AS (
-  SELECT c.id FROM next JOIN completions c USING (id)
+  SELECT c.id, c.lease_owner IS NOT NULL AS was_held FROM next JOIN completions c USING (id)
   WHERE c.status IN ('pending', 'in_progress', 'cancelling')
     AND (c.lease_until IS NULL OR c.lease_until <= now()) AND (c.not_before IS NULL OR c.not_before <= now())
     AND (c.lease_owner IS NULL OR $6)
@@ -60,7 +61,7 @@ WITH RECURSIVE tenants(id) AS (
 UPDATE completions c SET attempt = c.attempt + 1, barren_attempts = c.barren_attempts + 1, lease_owner = $1,
   lease_until = now() + make_interval(secs => $2), not_before = NULL,
   status = CASE WHEN c.status = 'pending' THEN 'in_progress' ELSE c.status END
-FROM locked WHERE c.id = locked.id RETURNING c.*
+FROM locked WHERE c.id = locked.id RETURNING c.*, locked.was_held
 """  # noqa: S608 - no input in it
 
 
@@ -86,6 +87,7 @@ async def claim(
                     "UPDATE messages SET status = 'in_progress' WHERE id = ANY($1::uuid[]) AND status = 'pending'",
                     [job.message_id for job in jobs],
                 )
+            STREAM_TAKE_OVERS.inc(sum(row["was_held"] for row in rows))
             return jobs
     except UniqueViolation as error:
         raise Retry(f"another worker claimed in the same session: {error}") from error

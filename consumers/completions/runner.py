@@ -16,6 +16,7 @@ from consumers.completions.wakeup import wakeup_tail
 from consumers.lease_trust import LeaseTrust
 from consumers.tenant_limit import TenantLimit
 from schemas.errors import Retry, Stop
+from telemetry.metrics import LLM_RUNNING
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +121,7 @@ class CompletionRunner:
             attempt = Attempt(job, self._tools)
             task = asyncio.create_task(self._run(attempt), name=f"completion {job.id} attempt {job.attempt}")
             self._running[job.id] = (attempt, task)
+            LLM_RUNNING.set(len(self._running))
         if len(jobs) == limit:
             self._ready.set()
 
@@ -136,6 +138,7 @@ class CompletionRunner:
         finally:
             if self._running.get(attempt.job.id, (None,))[0] is attempt:
                 del self._running[attempt.job.id]
+                LLM_RUNNING.set(len(self._running))
             self._ready.set()
 
     async def _checkpoint_forever(self) -> None:

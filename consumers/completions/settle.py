@@ -24,6 +24,7 @@ from schemas.topics import CHAT_CHUNKS, CHAT_EVENTS, USAGE_EVENTS
 from storage.postgres import outbox
 from storage.postgres.outbox import OutboxRecord, Outgoing
 from storage.postgres.unit_of_work import UnitOfWork
+from telemetry.metrics import LLM_ATTEMPTS, LLM_COST_USD, LLM_TOKENS
 
 SOURCE = "completions"
 
@@ -57,6 +58,7 @@ async def record_usage(work: UnitOfWork, job: Job, attempt: int, model: str, usa
     envelope = replace(_caused(job, body), id=derived_id("usage", job.id, attempt))
     records = await outbox.add(work, [(USAGE_EVENTS, envelope)])
     if records:
+        work.after_commit.append(lambda: _count(model, usage))
         await work.execute(
             "UPDATE completions SET input_tokens = input_tokens + $2, output_tokens = output_tokens + $3,"
             " cost_usd = CASE WHEN $4::float8 IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + $4 END,"
@@ -103,7 +105,15 @@ async def settle(
         await _fill_message(work, job, outcome, total)
     version = session["version"] + 1
     await work.execute("UPDATE sessions SET version = $2, updated_at = now() WHERE id = $1", job.session_id, version)
+    ended = LLM_ATTEMPTS.labels(outcome.model or "none", outcome.status)
+    work.after_commit.append(ended.inc)
     return records + await outbox.add(work, _told(job, outcome, total, version))
+
+
+def _count(model: str, usage: TokenUsage) -> None:
+    LLM_TOKENS.labels(model, "input").inc(usage.input_tokens)
+    LLM_TOKENS.labels(model, "output").inc(usage.output_tokens)
+    LLM_COST_USD.labels(model).inc(usage.cost_usd or 0.0)
 
 
 async def _end_completion(work: UnitOfWork, job: Job, outcome: Outcome) -> TokenUsage | None:

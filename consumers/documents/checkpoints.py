@@ -25,6 +25,7 @@ from storage.postgres import outbox
 from storage.postgres.outbox import Outgoing
 from storage.postgres.unit_of_work import Database, UnitOfWork
 from storage.vectors.names import table_name
+from telemetry.metrics import INGEST_DOCUMENTS, INGEST_PASSAGES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -205,6 +206,7 @@ class Checkpoints:
                 raise LeaseLost
             progress = _Embedded(batch, n_rows, blob_key, model, row["n_embedded"], row["n_passages"], row["n_batches"])
             outgoing.extend(_facts_of(claim, progress, eta_s))
+        INGEST_PASSAGES.inc(n_rows)
 
     async def failed(self, claim: Claim, code: str, message: str) -> None:
         """The version ends: `failed`, and DocumentFailed says why, once."""
@@ -215,6 +217,7 @@ class Checkpoints:
                 document_id=claim.document_id, version=claim.version, error=ErrorInfo(code=code, message=message)
             )
             outgoing.append((KNOWLEDGE_EVENTS, claim.caused(fact, now=datetime.now(UTC), by=claim.requested_by)))
+        INGEST_DOCUMENTS.labels("failed").inc()
 
     @asynccontextmanager
     async def _fenced(

@@ -7,9 +7,9 @@ import hashlib
 import io
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,14 @@ from providers.ports import ProviderError
 from schemas.errors import Retry
 from storage.blobs.keys import tenant_prefix
 from storage.ports import BlobNotFound, BlobStore
+from telemetry.metrics import INGEST_STEP_SECONDS
+from telemetry.tracing import CURRENT, begin
 
 logger = logging.getLogger(__name__)
 
 Vectors = npt.NDArray[np.float32]
+
+_PARSE, _EMBED = INGEST_STEP_SECONDS.labels("parse"), INGEST_STEP_SECONDS.labels("embed")
 
 RETRY_S = 5.0
 LONGEST_RETRY_S = 60.0
@@ -101,6 +105,11 @@ class Job:
 
         Otherwise says how the lease is to be given up. Raises: whatever else the document provokes.
         """
+        CURRENT.set(claim.traceparent)
+        with _step("documents learn", claim) as learning:
+            return await self._ended(learning)
+
+    async def _ended(self, claim: Claim) -> Release | None:
         try:
             try:
                 await self._learn(claim)
@@ -134,14 +143,16 @@ class Job:
             await self._parse(claim)
         elif claim.embedding_model != self._vectors.model:
             await self._checkpoints.reset(claim, model=self._vectors.model)
-        await self._embed(claim)
+        with _step("documents embed", claim) as embedding:
+            await self._embed(embedding)
 
     async def _parse(self, claim: Claim) -> None:
         """Text to the blob store, then passages, batches and counters in one transaction."""
         async with self._downloaded(claim) as path:
             telling = asyncio.create_task(self._tell_pages(claim, path))
             try:
-                reading = await self._read(path, claim)
+                with _PARSE.time(), _step("documents parse", claim):
+                    reading = await self._read(path, claim)
             except ParseFailed as failed:
                 if claim.is_light and failed.code in OVER_LIMITS:
                     raise _IsHeavy from failed
@@ -221,10 +232,11 @@ class Job:
                 return vectors
             logger.warning("blob %s has vectors of shape %s for %d passages", stored, vectors.shape, len(texts))
         try:
-            return await self._vectors.of(claim.tenant_id, texts)
+            with _EMBED.time():
+                return await self._vectors.of(claim.tenant_id, texts)
         except ProviderError as error:
             if error.retryable:
-                raise Retry(error.detail, after_s=error.retry_after_s) from error
+                raise Retry(f"the embedding model: {error.code}", after_s=error.retry_after_s) from error
             raise _Failed("embedding_failed", f"Its passages could not be embedded: {error.detail}") from error
 
     async def _stored(self, key: str) -> Vectors | None:
@@ -260,6 +272,24 @@ class Job:
         """What this attempt wrote after its document was deleted would be found by nobody: it goes too."""
         if await self._checkpoints.is_deleted(claim):
             await self._blobs.delete_prefix(claim.prefix)
+
+
+@contextmanager
+def _step(name: str, claim: Claim) -> Iterator[Claim]:
+    """A step of the document's trace; what the block tells of the claim it is given belongs to the step."""
+    span = None if claim.traceparent is None else begin(name, parent=claim.traceparent, kind="consumer")
+    if span is None:
+        yield claim
+        return
+    error: str | None = "interrupted"
+    try:
+        yield replace(claim, traceparent=span.traceparent)
+        error = None
+    except Exception as failed:
+        error = type(failed).__name__
+        raise
+    finally:
+        span.end({"ragline.document_id": str(claim.document_id), "ragline.attempt": claim.attempt}, error=error)
 
 
 def _npy(vectors: Vectors) -> bytes:

@@ -31,8 +31,11 @@ from storage.ports import BlobNotFound, BlobStore, VectorIndex, VectorRow
 from storage.postgres.outbox import Outgoing
 from storage.postgres.unit_of_work import UnitOfWork
 from storage.vectors.names import table_name
+from telemetry.metrics import INGEST_DOCUMENTS, INGEST_STEP_SECONDS
 
 Vectors = npt.NDArray[np.float32]
+
+_INDEX = INGEST_STEP_SECONDS.labels("index")
 
 BATCHES_PER_COMMIT = 64
 """At most so many batches are in memory at once (of 128 passages: 8 MB at 256 dimensions)."""
@@ -73,7 +76,9 @@ class IndexWriter:
         for table, keys in tables.items():
             for start in range(0, len(keys), BATCHES_PER_COMMIT):
                 some = [due[key] for key in keys[start : start + BATCHES_PER_COMMIT]]
-                outgoing += await self._index(work, table, some)
+                with _INDEX.time():
+                    outgoing += await self._index(work, table, some)
+        work.after_commit.append(lambda: _count_ended(outgoing))
         return outgoing
 
     async def _index(
@@ -131,6 +136,11 @@ class IndexWriter:
                 " upload the document again."
             )
         return vectors
+
+
+def _count_ended(outgoing: Sequence[Outgoing]) -> None:
+    for _, event in outgoing:
+        INGEST_DOCUMENTS.labels("indexed" if isinstance(event.body, DocumentIndexed) else "failed").inc()
 
 
 def _event(command: Envelope, fact: Body) -> Outgoing:

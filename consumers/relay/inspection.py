@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.topics import IDENTITY_STATE, KNOWLEDGE_EVENTS, USAGE_EVENTS
+from schemas.topics import IDENTITY_STATE, KNOWLEDGE_EVENTS, USAGE_EVENTS, Topic
 from storage.log.batch_runner import Subscription
 
 INSPECTED = (KNOWLEDGE_EVENTS, IDENTITY_STATE, USAGE_EVENTS)
@@ -11,9 +11,13 @@ INSPECTED = (KNOWLEDGE_EVENTS, IDENTITY_STATE, USAGE_EVENTS)
 _NEVER_STOPS = 1.0
 
 
+def inspector(topic: Topic) -> str:
+    """The group that inspects a topic."""
+    return f"inspector-{topic.name}"
+
+
 def inspections() -> list[Subscription]:
     """A group for each topic, which only looks. Junk on an event topic must not stop the relay's sweep."""
     return [
-        Subscription(topic, f"inspector-{topic.name}", None, rejects_to=topic, dead_share=_NEVER_STOPS)
-        for topic in INSPECTED
+        Subscription(topic, inspector(topic), None, rejects_to=topic, dead_share=_NEVER_STOPS) for topic in INSPECTED
     ]

@@ -10,6 +10,7 @@ from storage.log.producer import LogProducer
 from storage.postgres import outbox
 from storage.postgres.leases import single_active
 from storage.postgres.unit_of_work import AWAY, Database
+from telemetry.metrics import KAFKA_RELAYED
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ async def sweep_once(database: Database, producer: LogProducer, *, older_than_s:
     if not records:
         return 0
     await producer.publish_records(records)
+    KAFKA_RELAYED.inc(len(records))
     async with database.transaction() as work:
         await outbox.mark_published(work, [record.id for record in records])
     return len(records)

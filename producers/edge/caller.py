@@ -11,6 +11,8 @@ from uuid import UUID
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
+from telemetry.tracing import flags_of_a_new_trace
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -38,10 +40,11 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The ids of one request, as given or minted: `x-request-id`, and W3C `traceparent`."""
+    """The ids of one request, as given or minted: `x-request-id`, and W3C `traceparent`; `is_new`: minted here."""
 
     request_id: str
     traceparent: str
+    is_new: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,10 @@ def trace_of(headers: dict[bytes, bytes]) -> Trace:
     """The request's ids; what is missing or malformed is minted."""
     request_id, traceparent = headers.get(b"x-request-id"), headers.get(b"traceparent")
     minted = f"{random.getrandbits(320):080x}"
-    return Trace(
-        request_id.decode() if request_id and _REQUEST_ID.fullmatch(request_id) else minted[48:],
-        traceparent.decode()
-        if traceparent and _TRACEPARENT.fullmatch(traceparent)
-        else f"00-{minted[:32]}-{minted[32:48]}-01",
-    )
+    known = request_id.decode() if request_id and _REQUEST_ID.fullmatch(request_id) else minted[48:]
+    if traceparent and _TRACEPARENT.fullmatch(traceparent):
+        return Trace(known, traceparent.decode(), is_new=False)
+    return Trace(known, f"00-{minted[:32]}-{minted[32:48]}-{flags_of_a_new_trace()}", is_new=True)
 
 
 def _caller(request: Request) -> Caller:

@@ -11,6 +11,7 @@ from producers.edge import frames
 from producers.edge.frames import Ending, Frame, Position
 from schemas.chunks import ChunkRecord, CompletionChunk
 from schemas.stream_fold import EMPTY, FoldState, accept
+from telemetry.metrics import STREAM_RESETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,7 @@ class Cursor:
         channel, parts, size = self._channel, [], 0
         self.has_more = False
         if self._epoch < channel.state.epoch:
+            STREAM_RESETS.inc()
             parts.append(frames.reset(channel.state.epoch))
             self._epoch, self._end = channel.state.epoch, 0
         if self._epoch == channel.state.epoch:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -23,8 +23,18 @@ from producers.edge.caller import SCOPE_KEY, Caller, Trace, trace_of
 from producers.edge.completion_streams import CompletionStreams
 from producers.edge.messages import MessageRoutes
 from producers.edge.problems import as_reject, log_unavailable, not_found, problem_body, problem_headers
+from producers.edge.request_metrics import (
+    MESSAGES_ROUTE,
+    STREAM_ROUTE,
+    InFlight,
+    begin_trace,
+    end_trace,
+    now,
+    observe,
+)
 from producers.edge.requests import invalid_field
 from schemas.errors import Reject, Retry, Stop
+from telemetry.tracing import CURRENT
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +61,16 @@ class _Exchange:
     headers: dict[bytes, bytes]
     receive: Receive
     send: Send
-    is_answered: bool = False
+    began_s: float = field(default_factory=now)
+    answered_s: float = 0.0
+    status: int | None = None
+    route: str | None = None
     is_read: bool = False
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the answer has begun."""
+        return self.status is not None
 
     @property
     def has_long_body(self) -> bool:
@@ -69,7 +87,7 @@ class _Exchange:
     async def stamped_send(self, message: Message) -> None:
         """`send` that adds the request's ids."""
         if message["type"] == "http.response.start":
-            self.is_answered = True
+            self.status, self.answered_s = message["status"], now()
             message["headers"] = [
                 *message["headers"],
                 (b"x-request-id", self.trace.request_id.encode()),
@@ -100,7 +118,18 @@ class Gate:
         """ASGI 3."""
         if scope["type"] == "http":
             headers: dict[bytes, bytes] = dict(scope["headers"])
-            await self._http(scope, _Exchange(trace_of(headers), headers, receive, send))
+            exchange = _Exchange(trace_of(headers), headers, receive, send)
+            span = begin_trace(scope, exchange.trace)
+            if span is not None:
+                exchange.trace = replace(exchange.trace, traceparent=span.traceparent)
+            CURRENT.set(exchange.trace.traceparent)
+            InFlight.n += 1
+            try:
+                await self._http(scope, exchange)
+            finally:
+                InFlight.n -= 1
+                observe(scope, exchange.route, exchange.status, (exchange.answered_s or now()) - exchange.began_s)
+                end_trace(span, scope, exchange.route, exchange.status)
         elif scope["type"] == "lifespan":
             await _lifespan(receive, send)
         else:
@@ -136,10 +165,12 @@ class Gate:
                 principal = await self._auth.look_up(authorization)
             caller = Caller(principal, exchange.trace, method, path, exchange.headers)
             if method == "POST" and path.startswith(_SESSIONS) and path.endswith(_MESSAGES):
+                exchange.route = MESSAGES_ROUTE
                 session_id = path[len(_SESSIONS) : -len(_MESSAGES)]
                 await self._messages.post(receive, exchange.stamped_send, caller, session_id)
                 return
             if method == "GET" and path.startswith(_COMPLETIONS) and path.endswith(_STREAM):
+                exchange.route = STREAM_ROUTE
                 completion_id = path[len(_COMPLETIONS) : -len(_STREAM)]
                 await self._streams.stream(receive, exchange.stamped_send, caller, completion_id)
                 return

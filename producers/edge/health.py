@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 
 from producers.edge.identity_tail import IdentityTail
 from producers.edge.problems import Unavailable
@@ -18,6 +19,7 @@ from schemas.http import Health, Readiness
 from storage.log.producer import LogProducer
 from storage.log.tail import Tail, TopicPartition
 from storage.postgres.unit_of_work import UnitOfWork
+from telemetry.metrics import SERVICE_HEALTH, exposition
 
 EVERY_S = 2.0
 ANSWER_WITHIN_S = 1.5
@@ -83,6 +85,8 @@ class HealthProbe:
             "postgres": postgres,
         }
         self._asked_at = time.monotonic()
+        for service, found in self._found.items():
+            SERVICE_HEALTH.labels(service).set(found == OK)
 
     def _consumes(self, tail: Tail, broker: str) -> str:
         """A tail must have passed what stood in its topics a round ago."""
@@ -110,7 +114,7 @@ class HealthProbe:
 
 
 class HealthRoutes:
-    """`/health`, `/health/live` and `/health/ready`; no key is needed."""
+    """`/health`, `/health/live`, `/health/ready` and `/metrics`; no key is needed."""
 
     def __init__(self, probe: HealthProbe, streams: OpenStreams, *, version: str) -> None:
         self._probe = probe
@@ -122,6 +126,7 @@ class HealthRoutes:
         add = router.add_api_route
         add("/health", self.health, methods=["GET"], response_model=Health)
         add("/health/live", self.live, methods=["GET"])
+        add("/metrics", self.metrics, methods=["GET"], response_class=PlainTextResponse)
         add(
             "/health/ready",
             self.ready,
@@ -139,6 +144,11 @@ class HealthRoutes:
     async def live(self) -> Response:
         """The process runs and its event loop answers."""
         return Response(b'{"status":"live"}', media_type="application/json")
+
+    async def metrics(self) -> Response:
+        """What Prometheus scrapes."""
+        body, media_type = exposition()
+        return Response(body, headers={"content-type": media_type})
 
     async def ready(self, writes_only: bool = False) -> Response:
         """200 if this edge can publish, consume and read, else 503.

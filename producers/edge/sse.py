@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from producers.edge import frames
 from producers.edge.asgi import Disconnected, RawHeaders, Receive, Send
 from producers.edge.problems import Unavailable
+from telemetry.metrics import STREAM_OPEN, STREAM_REFUSED
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ class OpenStreams:
     def seat(self) -> Iterator[None]:
         """A place among the open streams, for as long as the block runs. Raises: Unavailable if all are taken."""
         if self._n_seats >= self._max_streams:
+            STREAM_REFUSED.inc()
             detail = f"this edge keeps {self._max_streams} streams open and no more; ask another edge, or again soon"
             raise Unavailable("too_many_streams", detail)
         self._n_seats += 1
@@ -161,6 +163,7 @@ class OpenStreams:
         await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, *headers]})
         watch = asyncio.create_task(_watch(receive, stream))
         self._streams.add(stream)
+        STREAM_OPEN.inc()
         try:
             with contextlib.suppress(Disconnected):
                 try:
@@ -176,6 +179,7 @@ class OpenStreams:
                     await stream.write(frames.failure("internal_error", text))
         finally:
             self._streams.discard(stream)
+            STREAM_OPEN.dec()
             watch.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

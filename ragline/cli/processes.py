@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ragline.logs import OnceInAWhile
+from ragline.logs import configure
 
 STOPPED_BY_ERROR = 3
 
@@ -46,14 +46,6 @@ class Ending:
         return STOPPED_BY_ERROR if self.error is not None else 0
 
 
-def _log(level: str) -> None:
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(OnceInAWhile("aiokafka", every_s=10.0))
-    for noisy in ("aiokafka", "faststream", "alembic", "LiteLLM", "httpx"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
-
-
 def _run(main: Coroutine[Any, Any, int]) -> int:
     """The process's loop: uvloop where there is one; the collector looks away from what is there for good."""
     gc.collect()
@@ -82,7 +74,7 @@ def worker(
     if unknown:
         raise typer.BadParameter(f'there is no consumer "{unknown[0]}"; known: {", ".join(CONSUMERS)}')
     settings = load_settings()
-    _log(settings.log_level)
+    configure("worker", level=settings.log_level, form=settings.log_format)
 
     async def run() -> int:
         ending = Ending()
@@ -112,7 +104,7 @@ def relay(*, ready_touch: ReadyTouch = None) -> None:
     from ragline.wiring.relay import relaying
 
     settings = load_settings()
-    _log(settings.log_level)
+    configure("relay", level=settings.log_level, form=settings.log_format)
 
     async def run() -> int:
         ending = Ending()
@@ -135,7 +127,7 @@ def edge(
     from ragline.settings import load_settings
 
     settings = load_settings()
-    _log(settings.log_level)
+    configure("edge", level=settings.log_level, form=settings.log_format)
 
     async def run() -> int:
         ending = Ending()

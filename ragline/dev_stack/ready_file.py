@@ -12,7 +12,7 @@ IN_HOME = "ready.json"
 
 
 class RunningProcess(TypedDict):
-    """One process; `pid` is the program itself, and only an edge has a `url`."""
+    """One process; `pid` is the program itself. An edge has a `url`, others if they serve their metrics."""
 
     role: str
     pid: int

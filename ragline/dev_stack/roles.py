@@ -44,7 +44,7 @@ class Commands:
 
 
 class Role:
-    """An edge (has a `url`, is ready when its health says so) or another role (ready when it touched its file)."""
+    """An edge (is ready when its health says so) or another role (ready when it touched its file)."""
 
     stop_signal: int = signal.SIGTERM
 
@@ -86,9 +86,9 @@ class Role:
         raise ChildDiedError(f"{self.name} ended with code {code} before it was ready; see {child.log}", child.tail())
 
     async def _is_ready(self) -> bool:
-        if self.url is not None:
-            return await answers_200(f"{self.url}/health/ready")
-        return self._touch is None or self._touch.exists()
+        if self._touch is not None:
+            return self._touch.exists()
+        return self.url is None or await answers_200(f"{self.url}/health/ready")
 
 
 async def answers_200(url: str, *, timeout_s: float = 2.0) -> bool:

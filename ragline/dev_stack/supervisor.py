@@ -171,10 +171,16 @@ class Supervisor:
             for n, port in enumerate(self._ports, start=1)
         ]
         others = [("worker", n, commands.worker) for n in range(1, self._options.n_workers + 1)]
+        first = self._settings.telemetry.metrics_port
         for role, number, command in [*others, ("relay", 1, commands.relay)]:
             touch = self._home / "run" / f"{role}-{number}.ready"
+            port = first and first + (number if role == "worker" else 0)
+            own = {**env, "RAGLINE_TELEMETRY__METRICS_PORT": str(port)}
+            url = f"http://127.0.0.1:{port}" if port else None
             roles.append(
-                Role(role, number, command(touch), home=self._home, env=env, spawner=self._spawner, touch=touch)
+                Role(
+                    role, number, command(touch), home=self._home, env=own, spawner=self._spawner, url=url, touch=touch
+                )
             )
         return roles
 

@@ -24,6 +24,7 @@ from ragline.wiring.stores import (
     build_vectors,
     start_embedder,
 )
+from ragline.wiring.telemetry import telling
 from storage.log.producer import LogProducer
 
 
@@ -31,6 +32,7 @@ from storage.log.producer import LogProducer
 async def edge_running(settings: Settings, on_fail: OnFail, stop: asyncio.Task[None]) -> AsyncIterator[Edge | None]:
     """The edge, following the log, for as long as the block runs; None if `stop` came before Kafka did."""
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(telling(settings, "edge"))
         database = build_database(settings)
         stack.push_async_callback(database.close)
         producer = LogProducer(settings.kafka_bootstrap, client_id="ragline-edge")

@@ -26,7 +26,9 @@ from providers.ports import Embedder
 from providers.rerankers import LiteLLMReranker
 from providers.tokens import TiktokenCounter
 from ragline.settings import Settings
+from ragline.status import status_page
 from ragline.wiring.connections import OnFail, build_database, until_there
+from ragline.wiring.health import watch_consumers, watch_servers
 from ragline.wiring.stores import (
     build_blobs,
     build_contexts,
@@ -39,6 +41,7 @@ from ragline.wiring.stores import (
     start_embedder,
     start_models,
 )
+from ragline.wiring.telemetry import telling
 from storage.log.producer import LogProducer
 from storage.log.publisher import OutboxPublisher
 from storage.log.subscribers import Subscribers
@@ -78,16 +81,20 @@ class Worker:
         self._names = names or CONSUMERS
         self._on_fail = on_fail
         self._stack = AsyncExitStack()
+        self.subscribers: Subscribers
 
     async def start(self) -> None:
         """Returns when every consumer polls. Waits for servers that are away. Raises: SettingsError."""
         settings, stack = self._settings, self._stack
+        await stack.enter_async_context(telling(settings, "worker"))
+        status = await stack.enter_async_context(status_page(settings.telemetry.metrics_port))
         database = build_database(settings, max_connections=16)
         stack.push_async_callback(database.close)
         slot = Slot(database, "worker")
         await until_there(slot.acquire)
         stack.push_async_callback(slot.release)
         producer = LogProducer(settings.kafka_bootstrap, client_id=f"ragline-{slot.name}")
+        watch_servers(status, database, producer)
         await until_there(producer.start)
         stack.push_async_callback(producer.stop)
         publisher = OutboxPublisher(database, producer)
@@ -101,7 +108,10 @@ class Worker:
             stack.push_async_callback(close)
         await start_embedder(embedder)
         await until_there(lambda: warn_of_other_models(database, embedder.model))
-        await self._start_consumers(_Clients(database, producer, publisher, slot, blobs, vectors, embedder))
+        clients = _Clients(database, producer, publisher, slot, blobs, vectors, embedder)
+        self.subscribers = await self._start_consumers(clients)
+        watch_consumers(status, self.subscribers)
+        status.started()
 
     async def stop(self) -> None:
         """Finishes or hands over what is held, in the reverse order."""
@@ -120,7 +130,7 @@ class Worker:
         task.add_done_callback(ended)
         stack.callback(task.cancel)
 
-    async def _start_consumers(self, clients: _Clients) -> None:
+    async def _start_consumers(self, clients: _Clients) -> Subscribers:
         settings, stack = self._settings, self._stack
         subscribers = Subscribers(
             settings.kafka_bootstrap,
@@ -143,6 +153,7 @@ class Worker:
             await self._start_completions(clients)
         await until_there(subscribers.start)
         stack.push_async_callback(subscribers.stop)
+        return subscribers
 
     async def _start_documents(self, clients: _Clients, subscribers: Subscribers) -> None:
         settings, stack = self._settings, self._stack

@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
@@ -25,6 +26,8 @@ from storage.log.publisher import OutboxPublisher
 from storage.postgres import inbox, outbox
 from storage.postgres.outbox import OutboxRecord, Outgoing
 from storage.postgres.unit_of_work import Database, UnitOfWork
+from telemetry import tracing
+from telemetry.metrics import KAFKA_BATCH_RETRIES, KAFKA_BATCH_SECONDS, KAFKA_RECORDS_CONSUMED
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +87,11 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         self._tasks: list[asyncio.Task[None]] = []
         self._consumer: AIOKafkaConsumer | None = None
         self.n_processed = 0
+        self.topic = subscription.topic
+        self.polled_s = time.monotonic()
+        group = subscription.group
+        self._consumed = KAFKA_RECORDS_CONSUMED.labels(group, subscription.topic.name)
+        self._seconds, self._retries = KAFKA_BATCH_SECONDS.labels(group), KAFKA_BATCH_RETRIES.labels(group)
 
     def start(self, consumer: AIOKafkaConsumer, on_fail: Callable[[BaseException], None]) -> None:
         """Begins to poll. `on_fail` hears of the error that ends the loop (Stop, or a bug)."""
@@ -128,6 +136,7 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         while not self._stopping:
             self._resume_due(consumer)
             polled = await consumer.getmany(timeout_ms=250, max_records=self._max_records)
+            self.polled_s = time.monotonic()
             if not polled:
                 continue
             async with self._working:
@@ -136,6 +145,7 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._process(consumer, polled)
 
     async def _process(self, consumer: AIOKafkaConsumer, polled: dict[TopicPartition, list[ConsumerRecord]]) -> None:
+        began_s = time.perf_counter()
         try:
             received, malformed = self._decode(polled)
             if self._subscription.handle is not None:
@@ -150,6 +160,8 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
             self._done[partition] = records[-1].offset + 1
             self._failures.pop(partition, None)
         self.n_processed += len(received)
+        self._consumed.inc(len(received) + len(malformed))
+        self._seconds.observe(time.perf_counter() - began_s)
         self._commit_wanted.set()
 
     def _decode(
@@ -192,7 +204,8 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
             admission = await inbox.admit(work, subscription.group, commands)
             now = await work.now()
             handle = subscription.handle
-            outgoing = await handle(work, admission.fresh) if handle is not None and admission.fresh else []
+            fresh = self._traced(work, admission.fresh)
+            outgoing = await handle(work, fresh) if handle is not None and fresh else []
             refused = {event.causation_id for _, event in outgoing if is_refused_for_now(event)}
             if refused:
                 await inbox.refuse(work, subscription.group, [c for c in admission.fresh if c.id in refused])
@@ -204,10 +217,34 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
             stored = await outbox.caused_by(work, again, source=subscription.group) if again else []
             return stored + await outbox.add(work, outgoing)
 
+    def _traced(self, work: UnitOfWork, commands: Sequence[Envelope]) -> Sequence[Envelope]:
+        """The commands, each in a step of its trace that ends with the commit; what follows from it belongs there."""
+        spans = [(n, span) for n, command in enumerate(commands) if (span := self._begin(command)) is not None]
+        if not spans:
+            return commands
+        traced = list(commands)
+        for n, span in spans:
+            traced[n] = replace(commands[n], traceparent=span.traceparent)
+            work.after_commit.append(span.end)
+        return traced
+
+    def _begin(self, command: Envelope) -> tracing.Span | None:
+        if command.traceparent is None:
+            return None
+        topic, group = self._subscription.topic.name, self._subscription.group
+        attributes = {
+            "messaging.system": "kafka",
+            "messaging.destination.name": topic,
+            "ragline.type": command.body.ce_type,
+        }
+        return tracing.begin(f"{group} process", parent=command.traceparent, kind="consumer", attributes=attributes)
+
     async def _bury(self, item: _Received, error: Exception) -> None:
         """Keeps the record and tells its caller; no inbox row, so that a redrive takes effect."""
         dead = error if isinstance(error, DeadLetter) else DeadLetter("processing_failed", repr(error))
+        tracing.CURRENT.set(item.envelope.traceparent)
         logger.error("dead letter: %s %s: %s", item.envelope.body.ce_type, item.envelope.id, error, exc_info=error)
+        tracing.CURRENT.set(None)
         await self._dead_letters.keep(item.record, dead)
         reject = Reject("dead_lettered", 500, "this could not be processed; it is kept and the operators can see why")
         subscription = self._subscription
@@ -226,6 +263,7 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         self, consumer: AIOKafkaConsumer, polled: dict[TopicPartition, list[ConsumerRecord]], retry: Retry
     ) -> None:
         """Rewinds to what did not take effect and pauses those partitions; polling goes on."""
+        self._retries.inc()
         now = asyncio.get_running_loop().time()
         for partition, records in polled.items():
             failures = self._failures[partition] = self._failures.get(partition, 0) + 1

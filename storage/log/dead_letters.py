@@ -11,6 +11,7 @@ from schemas.envelope import Headers
 from schemas.errors import DeadLetter, Stop
 from schemas.topics import Topic
 from storage.log.producer import LogProducer, all_acked
+from telemetry.metrics import KAFKA_DEAD_LETTERS
 
 MAX_DETAIL_CHARS = 500
 
@@ -76,3 +77,4 @@ class DeadLetters:
         headers = dead_letter_headers(record, error, step=self._step)
         future = await self._producer.send_raw(self._topic.dead_letter_topic, record.key, record.value, headers)
         await all_acked([future])
+        KAFKA_DEAD_LETTERS.labels(self._topic.name, self._step, error.reason).inc()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from schemas.errors import Retry, Stop
 from schemas.records import Body
 from schemas.topics import BY_NAME, MAX_RECORD_BYTES, Topic
 from storage.postgres.outbox import OutboxRecord
+from telemetry.metrics import KAFKA_PUBLISH_FAILURES, KAFKA_PUBLISH_SECONDS
 
 MAX_BATCH_BYTES = 512 * 1024
 """What one partition takes in one request: with aiokafka's 16 KiB a burst of events waits for many round trips."""
@@ -135,11 +137,24 @@ class LogProducer:
 
     async def publish(self, topic: Topic, envelope: Envelope, *, timeout_s: float) -> Ack:
         """Sends and waits for the broker's ack. Raises: Retry when none came in time (it may still land)."""
+        began_s = time.perf_counter()
         try:
             async with asyncio.timeout(timeout_s):
-                return await asyncio.shield(await self.send(topic, envelope))
+                ack = await asyncio.shield(await self.send(topic, envelope))
         except (TimeoutError, KafkaError) as error:
+            KAFKA_PUBLISH_FAILURES.inc()
             raise Retry(f"Kafka did not acknowledge within {timeout_s} s: {error!r}") from error
+        KAFKA_PUBLISH_SECONDS.observe(time.perf_counter() - began_s)
+        return ack
+
+    async def answers(self, *, timeout_s: float) -> bool:
+        """Whether the broker tells where its topics stand."""
+        if self._producer is None:
+            return False
+        try:
+            return bool(await asyncio.wait_for(self._producer.client.force_metadata_update(), timeout_s))
+        except (TimeoutError, KafkaError, OSError):
+            return False
 
     async def publish_records(self, records: Sequence[OutboxRecord]) -> None:
         """Publishes stored records in order and waits for every ack. Raises: Retry, Stop."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -15,6 +16,7 @@ import asyncpg
 import orjson
 
 from schemas.errors import Retry
+from telemetry.metrics import DB_ERRORS, DB_POOL_WAIT_SECONDS, DB_TRANSACTION_SECONDS
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
@@ -48,6 +50,8 @@ UniqueViolation = asyncpg.UniqueViolationError
 TENANT_ROLE = "ragline_tenant"
 """Under which a tenant's reads run (decision 0012)."""
 _AS_TENANT = f"SELECT set_config('ragline.tenant_id', $1, true), set_config('role', '{TENANT_ROLE}', true)"
+_COMMITTED = DB_TRANSACTION_SECONDS.labels("committed")
+_FAILED = DB_TRANSACTION_SECONDS.labels("failed")
 
 
 class UnitOfWork:
@@ -115,18 +119,27 @@ class Database:
 
         Raises: Retry if PostgreSQL is away, busy or chose this transaction as a deadlock's victim.
         """
+        asked_s, began_s, outcome = time.perf_counter(), None, _FAILED
         try:
             pool = await self._open()
             async with pool.acquire(timeout=timeout_s or self._timeout_s) as connection:
+                began_s = time.perf_counter()
                 async with connection.transaction():
                     if tenant_id is not None:
                         await connection.execute(_AS_TENANT, str(tenant_id))
                     work = UnitOfWork(connection, tenant_id)
                     yield work
+                outcome = _COMMITTED
                 for callback in work.after_commit:
                     callback()
         except AWAY as error:
+            DB_ERRORS.labels(type(error).__name__).inc()
             raise Retry(f"PostgreSQL: {type(error).__name__}: {error}") from error
+        finally:
+            ended_s = time.perf_counter()
+            DB_POOL_WAIT_SECONDS.observe((began_s or ended_s) - asked_s)
+            if began_s is not None:
+                outcome.observe(ended_s - began_s)
 
     @asynccontextmanager
     async def own_connection(self, *, command_timeout_s: float | None = 30.0) -> AsyncIterator[Connection]:

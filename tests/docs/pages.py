@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from ragline.cli.main import app
 from ragline.settings import ModelSettings, Settings
+from telemetry.metrics import METRICS
 from tests.docs.reference import events_page, http_page
 
 DOCS = Path(__file__).absolute().parents[2] / "docs"
@@ -56,6 +57,19 @@ holds the final text only.
 .venv/bin/ragline migrate --check
 .venv/bin/ragline topics diff
 ```
+"""
+_METRICS_HEAD = """# Metrics
+
+An edge serves them at `GET /metrics`. Workers and the relay serve them, and `/health/live` and `/health/ready`, on a
+port of the loopback:
+
+```toml
+[telemetry]
+metrics_port = 9464
+```
+
+A histogram has `_bucket`, `_sum` and `_count` series; its `_count` counts what it measures. Every process shows every
+name; it moves what it does itself, so sum over processes. The relay counts what waits: lags and queues.
 """
 
 
@@ -132,11 +146,25 @@ def _option(parameter: Any) -> str:
     return " / ".join([*parameter.opts, *parameter.secondary_opts])
 
 
+def metrics_page() -> str:
+    """`docs/metrics.md`."""
+    lines = [_METRICS_HEAD]
+    room = ""
+    for metric in METRICS.values():
+        if metric.name.partition("_")[0] != room:
+            room = metric.name.partition("_")[0]
+            lines += [f"\n## `{room}_*`\n", "| metric | type, unit | means | if it is bad |", "|---|---|---|---|"]
+        labels = "{" + ", ".join(metric.labels) + "}" if metric.labels else ""
+        lines.append(f"| `{metric.name}{labels}` | {metric.kind}, {metric.unit} | {metric.meaning} | {metric.remedy} |")
+    return "\n".join(lines) + "\n"
+
+
 PAGES = {
     "settings.md": settings_page,
     "cli.md": cli_page,
     "events.md": events_page,
     "http.md": http_page,
+    "metrics.md": metrics_page,
 }
 
 if __name__ == "__main__":

@@ -150,6 +150,7 @@ WALL_CLOCK = {
     "consumers/documents/checkpoints.py": "ce_time, which informs",
     "consumers/documents/overdue.py": "ce_time, which informs",
     "consumers/index/writer.py": "ce_time, which informs",
+    "consumers/relay/lags.py": "the age of what waits, which is only watched",
     "schemas/envelope.py": "ce_time, which informs",
     "storage/log/dead_letters.py": "when a record died, which informs",
     "providers/failures.py": "Retry-After as a date, of a server that does not say its own",

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("ragline", "producers", "consumers", "retrieval", "providers", "storage", "schemas")
+PACKAGES = ("ragline", "producers", "consumers", "retrieval", "providers", "storage", "schemas", "telemetry")
 _IGNORED = [".git", *(line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split())]
 
 

@@ -34,6 +34,7 @@ class Stats:
     embedded: Counter[str] = field(default_factory=Counter)
     largest_request: int = 0
     connections: set[Any] = field(default_factory=set)
+    traceparents: deque[str | None] = field(default_factory=lambda: deque(maxlen=_KEPT_REQUESTS))
     requests: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_KEPT_REQUESTS))
     disconnect_times: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT_REQUESTS))
 
@@ -112,6 +113,7 @@ class ProviderServer:
         stats = self.stats
         stats.calls += 1
         stats.requests.append(body)
+        stats.traceparents.append(request.headers.get("traceparent"))
         if request.transport is not None:
             stats.connections.add(request.transport.get_extra_info("peername"))
         question = next((m["content"] for m in reversed(body["messages"]) if m["role"] == "user"), "")
@@ -248,7 +250,13 @@ class ProviderServer:
         stats = self.stats
         names = ("calls", "finished", "errors_sent", "tokens_sent", "disconnects", "active", "active_peak",
                  "embedding_calls", "embedded")  # fmt: skip
-        return web.json_response({name: getattr(stats, name) for name in names} | {"requests": list(stats.requests)})
+        return web.json_response(
+            {name: getattr(stats, name) for name in names}
+            | {
+                "requests": list(stats.requests),
+                "traceparents": list(stats.traceparents),
+            }
+        )
 
 
 _DONE = b"data: [DONE]\n\n"

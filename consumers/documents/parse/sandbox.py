@@ -79,7 +79,7 @@ class Sandbox:
             await parser.end()
         if status != 0:
             failed = _abnormal_end(status, complaint, limits)
-            logger.warning("parser ended with status %d (%s) on %r: %r", status, failed.code, name, complaint.strip())
+            logger.warning("parser ended with status %d (%s)", status, failed.code)
             raise failed
         return await asyncio.to_thread(_document, answer)
 

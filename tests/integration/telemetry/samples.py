@@ -1,0 +1,33 @@
+"""What a scrape says, by name and labels."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from telemetry.metrics import exposition
+
+
+class Samples:
+    """One scrape."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        families = text_string_to_metric_families(text)
+        self._values = {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in families
+            for sample in family.samples
+        }
+
+    def get(self, name: str, **labels: str) -> float:
+        """The value of one series; 0 for one that is not there."""
+        return self._values.get((name, frozenset(labels.items())), 0.0)
+
+    def labels(self, name: str, label: str) -> set[str]:
+        """Every value of a label."""
+        return {dict(labels)[label] for found, labels in self._values if found == name}
+
+
+def here() -> Samples:
+    """What this process would answer."""
+    return Samples(exposition()[0].decode())
