@@ -48,6 +48,7 @@ class S3Front:
     is_silent: bool = False
     endpoint: str = ""
     seen: list[Seen] = field(default_factory=list)
+    ends: asyncio.Event = field(default_factory=asyncio.Event)
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -56,7 +57,8 @@ class S3Front:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.seen.append(Seen(request.method, request.path, request.query_string, headers, len(body)))
         if self.is_silent:
-            await asyncio.Event().wait()
+            await self.ends.wait()
+            return web.Response(status=503)
         if self.n_busy:
             self.n_busy -= 1
             return web.Response(status=503, text="<Error><Code>SlowDown</Code></Error>")
@@ -92,7 +94,7 @@ def s3_front(server: S3Server) -> Iterator[S3Front]:
     """The endpoint, served by a thread of its own for as long as the block runs."""
     front = S3Front(server)
     loop = asyncio.new_event_loop()
-    stop, is_up = asyncio.Event(), threading.Event()
+    is_up = threading.Event()
 
     async def serve() -> None:
         app = web.Application(client_max_size=256 << 20)
@@ -103,7 +105,7 @@ def s3_front(server: S3Server) -> Iterator[S3Front]:
         await site.start()
         front.endpoint = f"http://127.0.0.1:{runner.addresses[0][1]}"
         is_up.set()
-        await stop.wait()
+        await front.ends.wait()
         await runner.cleanup()
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
@@ -112,6 +114,6 @@ def s3_front(server: S3Server) -> Iterator[S3Front]:
         assert is_up.wait(30)
         yield front
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        loop.call_soon_threadsafe(front.ends.set)
         thread.join()
         loop.close()

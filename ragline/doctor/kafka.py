@@ -29,8 +29,8 @@ async def kafka(patient: Patient) -> AsyncGenerator[Finding, None]:
     yield _brokers(state)
     yield _topics(await diff_topics(bootstrap))
     if state.topics:
-        yield _replication(state)
-    for finding in (*_contradictions(state, patient.settings), *_disks(state)):
+        yield replication(state)
+    for finding in (*contradictions(state, patient.settings), *_disks(state)):
         yield finding
     if CHAT_CHUNKS.name in state.topics:
         async for finding in _publish(patient, state):
@@ -78,7 +78,8 @@ def _topics(diff: TopicDiff) -> Finding:
     return Finding("kafka.topics", "wrong", "; ".join(wrong), remedy)
 
 
-def _replication(state: ClusterState) -> Finding:
+def replication(state: ClusterState) -> Finding:
+    """Whether every partition can be written to, and a broker may be lost."""
     name = "kafka.replication"
     for attribute, says in (
         ("n_without_leader", "partitions without a leader"),
@@ -106,7 +107,8 @@ def _replication(state: ClusterState) -> Finding:
     return Finding(name, "ok", found)
 
 
-def _contradictions(state: ClusterState, settings: Settings) -> Iterator[Finding]:
+def contradictions(state: ClusterState, settings: Settings) -> Iterator[Finding]:
+    """Whether the brokers' settings and ours fit together."""
     name, wrong, remedies = "kafka.settings", [], []
     if state.settings.get("auto.create.topics.enable") == "true":
         wrong.append("the broker creates topics by itself, with settings that are not the registry's")

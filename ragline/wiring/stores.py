@@ -29,6 +29,8 @@ from storage.postgres.passages import PassageVisibility
 from storage.postgres.unit_of_work import Database
 from storage.vectors.lance import LanceVectorIndex
 
+LANCE_PATIENCE = {"connect_timeout": "5s", "timeout": "30s", "client_max_retries": "2"}
+"""Of one request to S3; Lance itself repeats some of what failed so, up to six times."""
 OFFLINE_VECTOR_WEIGHT = 0.5
 """Averaged word vectors tell less than the words themselves: `tests/quality` has the figures."""
 
@@ -98,7 +100,7 @@ def blob_store_at(settings: Settings, url: str) -> BlobStore:
 
 def build_vectors(settings: Settings) -> VectorIndex:
     """LanceDB in a folder or on S3; credentials come from the environment, as boto3's do."""
-    options = {"aws_region": settings.s3_region}
+    options = {"aws_region": settings.s3_region, **LANCE_PATIENCE}
     if settings.s3_endpoint:
         options |= {"aws_endpoint": settings.s3_endpoint, "allow_http": str(settings.s3_endpoint.startswith("http:"))}
     is_s3 = settings.vectors_url.startswith("s3://")

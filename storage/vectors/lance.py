@@ -243,7 +243,7 @@ class LanceVectorIndex:
                         storage_options=self._storage_options or None,
                         session=lancedb.Session(_INDEX_CACHE_BYTES, _METADATA_CACHE_BYTES),
                     )
-                except (RuntimeError, OSError) as error:
+                except (ValueError, RuntimeError, OSError) as error:
                     raise Retry(f"the vector store at {self._url} cannot be opened: {error}") from error
             return self._connection
 

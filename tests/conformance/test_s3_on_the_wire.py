@@ -13,6 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from ragline.settings import Settings
+from ragline.wiring.stores import build_vectors
 from schemas.errors import Retry
 from storage.blobs.s3 import S3BlobStore
 from tests.s3_front import S3Front, s3_front
@@ -108,6 +110,16 @@ async def test_a_silent_store_is_given_up(front: S3Front) -> None:
         await store.put_bytes("k", b"x")
     assert len(front.seen) == 3
     await store.close()
+
+
+async def test_vectors_on_a_busy_store_are_for_later(front: S3Front) -> None:
+    vectors = build_vectors(Settings(vectors=f"s3://{BUCKET}/{uuid.uuid4().hex}", s3_endpoint=front.endpoint))
+    front.n_busy = 1_000
+    with pytest.raises(Retry, match="cannot be opened"):
+        await vectors.count("table")
+    front.n_busy = 0
+    assert await vectors.count("table") == 0
+    await vectors.close()
 
 
 async def test_a_download_by_address_holds_for_its_time_and_for_what_was_signed(s3: S3Server) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ragline.doctor import stores
 from ragline.doctor.findings import Finding, Group, Patient, examine
 from ragline.doctor.stores import blobs, vectors
 from ragline.settings import Settings
@@ -36,9 +39,9 @@ def on_s3(front: S3Front) -> Settings:
 
 
 async def left_on_s3(settings: Settings) -> list[str]:
-    stores = [build_blobs(settings), build_blobs(settings.model_copy(update={"blobs": settings.vectors}))]
-    keys = [key for store in stores async for key in store.list_keys("")]
-    for store in stores:
+    opened = [build_blobs(settings), build_blobs(settings.model_copy(update={"blobs": settings.vectors}))]
+    keys = [key for store in opened async for key in store.list_keys("")]
+    for store in opened:
         await store.close()
     return keys
 
@@ -70,6 +73,17 @@ async def test_a_store_that_drops_the_condition_is_wrong(front: S3Front) -> None
         assert "If-None-Match" in findings[name].remedy
     assert findings["blobs"].status == "ok"
     assert await left_on_s3(settings) == []
+
+
+async def test_a_silent_store_holds_nobody_up(front: S3Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    front.is_silent = True
+    monkeypatch.setattr(stores, "CLEAN_UP_WITHIN_S", 0.1)
+    began_s = time.monotonic()
+    findings = await examine(Patient(on_s3(front)), [replace(group, within_s=0.5) for group in GROUPS])
+    assert {(one.name, one.status, one.found) for one in findings} == {
+        (name, "wrong", "no answer within 0.5 s") for name in ("blobs", "vectors")
+    }
+    assert time.monotonic() - began_s < 15.0, "not as long as the clients would try"
 
 
 async def test_a_bucket_that_is_not_there(front: S3Front) -> None:
