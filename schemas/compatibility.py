@@ -57,6 +57,12 @@ def _messages(old: Json, new: Json) -> Iterator[str]:
         if after is None:
             continue
         topics = [name for name, channel in old["channels"].items() if kind in channel["messages"]]
+        if any(golden not in after.get("examples", ()) for golden in before.get("examples", ())):
+            yield (
+                f"{_title(old, kind)} ({kind}): a golden payload is changed or gone. That breaks"
+                f" {_services(old, topics)} unseen: it stands for the records that must decode for ever. Put it back,"
+                " and write another beside it."
+            )
         for change in changes(before["payload"], after["payload"], old_root=old, new_root=new):
             yield (
                 f"{_title(old, kind)} ({kind}): field `{change.field}` {change.what}. That breaks"

@@ -63,7 +63,7 @@ def committed() -> dict[str, Any]:
 
 def write() -> None:
     """Makes the files hold what the registry says. Raises: SystemExit, and writes nothing, if somebody would break."""
-    if ASYNCAPI.exists() and (broken := broken_records(committed(), document())):
+    if broken := broken_records(committed(), document()):
         sys.exit("\n".join(["Nothing was written:", *broken]))
     FOLDER.mkdir(exist_ok=True)
     wanted = files()

@@ -216,4 +216,4 @@ def _api(native: Sequence[Routes], open_to_all: Sequence[Routes], version: str) 
 
 _DESCRIPTION = """Chats over your own documents. Commands are answered as soon as their effect is known, at most after
 5 seconds (`Prefer: wait=N`, `Prefer: respond-async`); answers stream as server-sent events. Errors are
-`application/problem+json`."""
+`application/problem+json`. What happens is told as events too, on Kafka: `/asyncapi`."""

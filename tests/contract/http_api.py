@@ -66,7 +66,7 @@ def committed() -> dict[str, Any]:
 def write() -> None:
     """Makes the file hold what the edge says. Raises: SystemExit, and writes nothing, if a client would break."""
     wanted = asyncio.run(document())
-    if OPENAPI.exists() and (broken := broken_routes(committed(), wanted)):
+    if broken := broken_routes(committed(), wanted):
         sys.exit("\n".join(["Nothing was written:", *broken]))
     OPENAPI.write_bytes(encoded(wanted))
 

@@ -196,6 +196,17 @@ def test_a_record_that_is_gone_or_reads_on_as_a_newer_version() -> None:
     assert old["x-superseded-by"] == SessionRenamedV2.ce_type
 
 
+def test_a_golden_payload_stays() -> None:
+    new = contracts.document()
+    examples = new["components"]["messages"][SessionRenamed.ce_type]["examples"]
+    examples.append(deepcopy(examples[0]))
+    assert broken_records(contracts.committed(), new) == []
+    for one in examples:
+        one["payload"]["name"] = "easier"
+    [sentence] = broken_records(contracts.committed(), new)
+    assert sentence.startswith("SessionRenamed (ragline.chat.session_renamed.v1): a golden payload is changed or gone.")
+
+
 def test_a_topic_that_is_gone_or_divided_anew() -> None:
     divided = replace(CHAT_EVENTS, partitions=24)
     [sentence] = broken_records(contracts.committed(), contracts.document(_with(divided)))
