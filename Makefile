@@ -9,7 +9,7 @@ SHELL := /bin/sh
 
 VENV := .venv
 RUN := $(VENV)/bin
-APART := tests/unit tests/model tests/contract tests/lint tests/conformance tests/quality
+APART := tests/unit tests/model tests/contract tests/lint tests/conformance tests/quality tests/deploy
 COVERED := --cov --cov-report=term:skip-covered --cov-report=xml
 
 help: ## show the targets

@@ -153,12 +153,13 @@ class TelemetrySettings(BaseModel):
         default=0,
         ge=0,
         le=65535,
-        description="where a worker or a relay serves `/metrics` and `/health`, on the loopback; 0: nowhere. An edge"
+        description="where a worker or a relay serves `/metrics` and `/health`; 0: nowhere. An edge"
         " serves them on its own port; `ragline dev` gives this one to its relay and the next ones to its workers",
     )
-    otlp_endpoint: str | None = Field(
-        default=None,
-        pattern="^https?://",
+    metrics_host: str = Field(default="127.0.0.1", description="the address that `metrics_port` is of")
+    otlp_endpoint: str = Field(
+        default="",
+        pattern="^(https?://.+)?$",
         description="a collector's address for traces over OTLP/HTTP, as `http://127.0.0.1:4318`; default: no traces",
     )
     trace_ratio: float = Field(

@@ -1,4 +1,4 @@
-"""`/metrics` and `/health/…` of workers and relay, which serve nothing else: on a port of the loopback, by setting."""
+"""`/metrics` and `/health/…` of workers and relay, which serve nothing else: on a port of their own, by setting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import uvicorn
 from ragline.quiet_server import QuietServer, bind
 from telemetry.metrics import SERVICE_HEALTH, exposition
 
-HOST = "127.0.0.1"
 EVERY_S = 2.0
 ANSWER_WITHIN_S = 1.5
 FRESH_FOR_S = 3 * EVERY_S
@@ -105,13 +104,13 @@ async def _asked(check: Check) -> str:
 
 
 @asynccontextmanager
-async def status_page(port: int) -> AsyncIterator[Status]:
+async def status_page(port: int, host: str = "127.0.0.1") -> AsyncIterator[Status]:
     """Serves the process's status while the block runs; nothing if `port` is 0. Raises: SettingsError."""
     status = Status()
     if port == 0:
         yield status
         return
-    listener = bind(HOST, port, setting="telemetry.metrics_port", advice="choose another")
+    listener = bind(host, port, setting="telemetry.metrics_port", advice="choose another")
     config = uvicorn.Config(status, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = QuietServer(config)
     tasks = [asyncio.create_task(status.run()), asyncio.create_task(server.serve(sockets=[listener]))]

@@ -25,7 +25,7 @@ from storage.log.subscribers import Subscribers
 @asynccontextmanager
 async def relaying(settings: Settings, on_fail: OnFail) -> AsyncIterator[None]:
     """The relay runs for as long as the block does."""
-    page = status_page(settings.telemetry.metrics_port)
+    page = status_page(settings.telemetry.metrics_port, settings.telemetry.metrics_host)
     async with telling(settings, "relay"), page as status, _relaying(settings, on_fail, status):
         status.started()
         yield

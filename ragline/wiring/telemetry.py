@@ -21,7 +21,7 @@ async def telling(settings: Settings, process: str) -> AsyncIterator[None]:
     told = settings.telemetry
     SERVICE_DISK_FREE.set_function(lambda: _free_ratio(settings.home))
     async with AsyncExitStack() as stack:
-        if told.otlp_endpoint is not None:
+        if told.otlp_endpoint:
             from telemetry.otlp import OtlpTracer
 
             tracer = OtlpTracer(

@@ -87,7 +87,9 @@ class Worker:
         """Returns when every consumer polls. Waits for servers that are away. Raises: SettingsError."""
         settings, stack = self._settings, self._stack
         await stack.enter_async_context(telling(settings, "worker"))
-        status = await stack.enter_async_context(status_page(settings.telemetry.metrics_port))
+        status = await stack.enter_async_context(
+            status_page(settings.telemetry.metrics_port, settings.telemetry.metrics_host)
+        )
         database = build_database(settings, max_connections=16)
         stack.push_async_callback(database.close)
         slot = Slot(database, "worker")

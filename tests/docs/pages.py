@@ -61,7 +61,7 @@ holds the final text only.
 _METRICS_HEAD = """# Metrics
 
 An edge serves them at `GET /metrics`. Workers and the relay serve them, and `/health/live` and `/health/ready`, on a
-port of the loopback:
+port of their own:
 
 ```toml
 [telemetry]

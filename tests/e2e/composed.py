@@ -135,7 +135,12 @@ class Composition:
         """What a container has: nothing of this process's own. `TMPDIR` stands for a /tmp of the container's own."""
         container = {"PATH": os.environ["PATH"], "HOME": str(self.home), "TMPDIR": str(self.tmp)}
         told = {key: str(value) for key, value in self.services[name]["environment"].items()}
-        ours = {"RAGLINE_EDGE__PORT": str(self.ports[name])}
+        port = str(self.ports[name])
+        ours = {
+            "RAGLINE_EDGE__PORT": port,
+            "RAGLINE_TELEMETRY__METRICS_PORT": port,
+            "RAGLINE_TELEMETRY__METRICS_HOST": "127.0.0.1",
+        }
         return (
             container | self.image | told | ours | {"RAGLINE_HOME": str(self.home), "RAGLINE_EDGE__HOST": "127.0.0.1"}
         )

@@ -63,7 +63,8 @@ def test_what_compose_starts_answers_from_s3_and_stops_in_time(composition: Comp
     composition.run("init", within_s=60)
     for name in ("edge", "worker", "relay"):
         composition.start(name)
-    composition.wait_healthy("edge", within_s=60)
+    for name in ("edge", "worker", "relay"):
+        composition.wait_healthy(name, within_s=60)
     notes = tmp_path / "heron.txt"
     notes.write_text("The heron stands in the shallow water and waits for fish.\n")
 

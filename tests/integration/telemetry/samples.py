@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from telemetry.metrics import exposition
@@ -22,6 +24,19 @@ class Samples:
     def get(self, name: str, **labels: str) -> float:
         """The value of one series; 0 for one that is not there."""
         return self._values.get((name, frozenset(labels.items())), 0.0)
+
+    def total(self, name: str) -> float:
+        """The sum of all series of a name."""
+        return sum(value for (found, _), value in self._values.items() if found == name)
+
+    @property
+    def series(self) -> dict[str, float]:
+        """Every number, by its name as PromQL writes it."""
+        return {
+            name + "{" + ", ".join(f'{label}="{text}"' for label, text in sorted(labels)) + "}": value
+            for (name, labels), value in self._values.items()
+            if math.isfinite(value)
+        }
 
     def labels(self, name: str, label: str) -> set[str]:
         """Every value of a label."""
