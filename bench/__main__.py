@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import accept, applied, first_token, ingest, persisted, relay, search
+from bench import accept, applied, first_token, growth, ingest, persisted, relay, search
 from bench.measure import Row
 from bench.servers import embedded_servers
 from bench.stack import Stack, dev_stack
@@ -28,10 +28,12 @@ ON_STACK: dict[str, Callable[..., Awaitable[list[Row]]]] = {
     "accept": accept.run,
 }
 NAMES = ("persisted", "search", *ON_STACK)
-LINES = ("accept", "applied", "persisted", "relay", "first token", "ingest", "search")
+LONG = ("growth",)
+"""Measured only where they are named: they take longer than all the others."""
+LINES = ("accept", "applied", "persisted", "relay", "first token", "ingest", "search", "growth")
 
 
-async def measure(names: Sequence[str], n_rounds: int) -> list[Row]:
+async def measure(names: Sequence[str], n_rounds: int, up_to: int) -> list[Row]:
     """The rows of these lines, in the order of the table."""
     rows: list[Row] = []
     if "applied" in names:
@@ -48,6 +50,9 @@ async def measure(names: Sequence[str], n_rounds: int) -> list[Row]:
         _tell("search")
         async with embedded_servers() as servers:
             rows += await search.run(servers, n_rounds=n_rounds)
+    if "growth" in names:
+        _tell("growth")
+        rows += await growth.run(up_to=up_to)
     # last of all: what it leaves the disk to write would slow the commits of the others
     if "persisted" in names:
         _tell("persisted")
@@ -63,8 +68,11 @@ def _tell(name: str) -> None:
 def main() -> int:
     """0; with `--strict` 1 if a limit is not kept."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", action="append", choices=NAMES, help="one line of the table; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=(*NAMES, *LONG), help="one line of the table; may be repeated"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="alternating rounds of each line (default 3)")
+    parser.add_argument("--up-to", type=int, default=growth.SIZES[-1], help="growth: the most passages (default 10⁶)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument("--write", action="store_true", help=f"write the table to docs/{RESULTS.name}")
     parser.add_argument("--strict", action="store_true", help="exit code 1 if a limit is not kept")
@@ -73,7 +81,7 @@ def main() -> int:
 
     gc.freeze()
     gc.set_threshold(5_000, 20, 100)  # as every process of Ragline has it; the peers in this process gain as well
-    rows = uvloop.run(measure(options.only or NAMES, options.rounds))
+    rows = uvloop.run(measure(options.only or NAMES, options.rounds, options.up_to))
     if options.json:
         print(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, ensure_ascii=False))
     else:

@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.measure import Row, alternate, at_least, number, percentile
 from bench.stack import Stack
-from bench.texts import html_file, markdown_file, pdf_file, prose
+from bench.texts import MAKERS, prose
 from consumers.documents.parse.document import ParseLimits
 from consumers.documents.parse.formats import parse
 from consumers.documents.passages import split_into_passages
@@ -28,11 +28,8 @@ from ragline.client.uploads import Uploaded, upload_all
 
 N_FILES, N_PAGES = 12, 60
 N_LONG, N_SMALL = 600, 1_000
-_MAKERS: Sequence[tuple[str, Callable[[random.Random, int], bytes]]] = (
-    ("pdf", pdf_file),
-    ("md", markdown_file),
-    ("html", html_file),
-)
+N_OF_A_FORMAT = 4
+_MIXED = ("pdf", "md", "html")
 
 
 async def run(stack: Stack, *, n_rounds: int) -> list[Row]:
@@ -48,6 +45,7 @@ async def run(stack: Stack, *, n_rounds: int) -> list[Row]:
                     await _mixed(files, n_rounds),
                     await _long(files, n_rounds),
                     await _small(files),
+                    *[await _format(files, kind) for kind in MAKERS],
                 ]
     finally:
         await embedder.close()
@@ -64,13 +62,12 @@ class Files:
         self._chance = random.Random(7)
         self._n = 0
 
-    def make(self, n: int, n_pages: int, *, kinds: Sequence[str] = ("pdf", "md", "html")) -> list[Path]:
+    def make(self, n: int, n_pages: int, *, kinds: Sequence[str] = _MIXED) -> list[Path]:
         """`n` files of these kinds in turn."""
-        makers = [(kind, maker) for kind, maker in _MAKERS if kind in kinds]
         paths = []
         for _ in range(n):
-            kind, maker = makers[self._n % len(makers)]
-            paths.append(self.write(f"{self._n}.{kind}", maker(self._chance, n_pages)))
+            kind = kinds[self._n % len(kinds)]
+            paths.append(self.write(f"{self._n}.{kind}", MAKERS[kind](self._chance, n_pages)))
         return paths
 
     def small(self, n: int) -> list[Path]:
@@ -139,3 +136,16 @@ async def _small(files: Files) -> Row:
     note = f"the first after {number(at_s[0])} s, half after {number(percentile(at_s, 0.5))} s"
     rate = N_SMALL / at_s[-1]
     return Row("ingest", f"{N_SMALL:,} small files at once", "", "–", f"{number(rate)} files/s", "–", None, note)
+
+
+async def _format(files: Files, kind: str) -> Row:
+    """Pages a second of one format, read and embedded alone, and until they can be searched."""
+    took_s = {}
+    for side, learn in (("bare", files.bare), ("ours", files.ours)):
+        paths = await asyncio.to_thread(files.make, N_OF_A_FORMAT, N_PAGES, kinds=(kind,))
+        began = time.perf_counter()
+        await learn(paths)
+        took_s[side] = time.perf_counter() - began
+    bare, ours = (N_OF_A_FORMAT * N_PAGES / took_s[side] for side in ("bare", "ours"))
+    measure = f"{N_OF_A_FORMAT} files of {N_PAGES} pages, {kind}"
+    return Row("ingest", measure, "", f"{number(bare)} pages/s", f"{number(ours)} pages/s", number(ours / bare), None)

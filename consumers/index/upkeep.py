@@ -14,17 +14,28 @@ from storage.postgres.unit_of_work import Database
 
 logger = logging.getLogger(__name__)
 
+AFTER_ROWS, AFTER_SHARE = 5_000, 0.1
+
+
+def is_due(n_waiting: int, n_rows: int, *, after_rows: int = AFTER_ROWS) -> bool:
+    """Whether `n_waiting` of a table's `n_rows` are worth an `optimize`.
+
+    It writes the table anew (LanceDB: up to a million rows), and the old version stays on disk for minutes. With a
+    share of the rows as the measure, what a row costs in the end does not grow with the table.
+    """
+    return n_waiting >= max(after_rows, AFTER_SHARE * n_rows)
+
 
 class IndexUpkeep:
-    """Optimizes a table after `after_rows` new rows of this process, or once it has been left alone.
+    """Optimizes a table once enough new rows of this process wait for it (`is_due`), or it has been left alone.
 
-    The text leg of a search scans the rows that are not optimized yet, so their number is what costs.
+    A search scans the rows that wait, so their number is what it costs.
 
     A process that dies forgets its counts; the next commits to the table start new ones.
     """
 
     def __init__(
-        self, *, database: Database, vectors: VectorIndex, after_rows: int = 5_000, interval_s: float = 10.0
+        self, *, database: Database, vectors: VectorIndex, after_rows: int = AFTER_ROWS, interval_s: float = 10.0
     ) -> None:
         self._database = database
         self._vectors = vectors
@@ -68,7 +79,7 @@ class IndexUpkeep:
         for table, n_rows in list(self._rows.items()):
             is_left_alone = self._seen.get(table) == n_rows
             self._seen[table] = n_rows
-            if n_rows < self._after_rows and not is_left_alone:
+            if not is_left_alone and not await self._is_due(table, n_rows):
                 continue
             async with self._database.transaction() as work:
                 if not await try_lock_table(work, table):
@@ -79,3 +90,8 @@ class IndexUpkeep:
                 del self._rows[table], self._seen[table]
             done.append(table)
         return done
+
+    async def _is_due(self, table: str, n_waiting: int) -> bool:
+        if n_waiting < self._after_rows:
+            return False
+        return is_due(n_waiting, await self._vectors.count(table), after_rows=self._after_rows)

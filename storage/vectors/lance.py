@@ -13,12 +13,13 @@ import lancedb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from lancedb.index import FTS, BTree, IvfFlat
+from lancedb.index import FTS, BTree
 
 from schemas.errors import Retry
 from storage.ports import VectorDifference, VectorHit, VectorRow
 from storage.vectors.comparing import Stored, as_stored, compared
 from storage.vectors.names import table_name
+from storage.vectors.nearest import index_vectors, nearest
 from storage.vectors.segment import index_terms, query_terms
 
 __all__ = ["LanceVectorIndex", "table_name"]
@@ -34,8 +35,6 @@ KEEP_VERSIONS = timedelta(minutes=5)
 """Readers that began on an older version have so long to end."""
 _INDEX_CACHE_BYTES = 256 << 20
 _METADATA_CACHE_BYTES = 64 << 20
-_PROBES = 40
-"""Of partitions of some 4,000 rows: distances are exact, only what lies in none of them is missed."""
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 _GONE = re.compile(r"was not found|Not found", re.IGNORECASE)
 _HIT = ("passage_id", "document_id", "version")
@@ -92,7 +91,10 @@ class LanceVectorIndex:
         limit: int,
         document_ids: Sequence[str] | None = None,
     ) -> dict[Leg, list[VectorHit]]:
-        """See the port; a vector's score is its cosine similarity, a text's its BM25. Raises: Retry."""
+        """See the port; a vector's score is its cosine similarity, a text's its BM25. Raises: Retry.
+
+        Where there is a vector index the similarity is right to 0.02.
+        """
         asked: dict[Leg, bool] = {"vector": vector is not None, "text": text is not None}
         legs = [leg for leg, is_asked in asked.items() if is_asked]
         terms = query_terms(text or "")
@@ -154,8 +156,9 @@ class LanceVectorIndex:
         """See the port; builds the vector index once the table is large enough. Raises: Retry."""
 
         async def tidy(opened: Any) -> None:
-            if await opened.count_rows() >= FLAT_BELOW and "vector" not in await _indexed_columns(opened):
-                await opened.create_index("vector", config=IvfFlat(distance_type="dot"))
+            n_rows = await opened.count_rows()
+            if n_rows >= FLAT_BELOW and "vector" not in await _indexed_columns(opened):
+                await index_vectors(table, opened, n_rows)
             await opened.optimize(cleanup_older_than=KEEP_VERSIONS)
 
         await self._with(table, tidy, absent=None)
@@ -286,7 +289,7 @@ def as_arrow(batches: Sequence[tuple[Sequence[VectorRow], Vectors]], dimensions:
 
 
 async def _by_vector(opened: Any, vector: Vectors, limit: int, where: str | None) -> list[VectorHit]:
-    query = opened.query().nearest_to(vector).distance_type("dot").nprobes(_PROBES)
+    query = nearest(opened, vector)
     if where is not None:
         query = query.where(where).bypass_vector_index()  # exact, and fast over the rows of some documents
     found = await query.select([*_HIT, "_distance"]).limit(limit).to_arrow()

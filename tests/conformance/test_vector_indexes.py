@@ -343,24 +343,84 @@ async def test_lance_completes_a_table_whose_creator_died(tmp_path: Path) -> Non
     await index.close()
 
 
-async def test_lance_recall_with_the_vector_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.vectors.lance.FLAT_BELOW", 4_000)
+def crowd(n: int, dimensions: int = DIMENSIONS) -> Batch:
+    """Vectors around a hundred centres; fifty documents in turn."""
     random = np.random.default_rng(1)
-    centres = random.normal(size=(100, DIMENSIONS))
-    vectors = (centres[random.integers(0, 100, 5_000)] + 0.7 * random.normal(size=(5_000, DIMENSIONS))).astype(
-        np.float32
-    )
+    centres = random.normal(size=(100, dimensions))
+    vectors = (centres[random.integers(0, 100, n)] + 0.7 * random.normal(size=(n, dimensions))).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    rows = [VectorRow(f"p{i}", f"d{i % 50}", 1, "b0", i, "x") for i in range(5_000)]
-    index = LanceVectorIndex(str(tmp_path))
-    await index.replace_batches(TABLE, [(rows, vectors)], dimensions=DIMENSIONS)
-    await index.optimize(TABLE)
-    found = n_wanted = 0
+    return [VectorRow(f"p{i}", f"d{i % 50}", 1, "b0", i, "x") for i in range(n)], vectors
+
+
+async def recall(index: VectorIndex, vectors: npt.NDArray[np.float32]) -> float:
+    found = 0
     for query in vectors[:50]:
         wanted = {f"p{i}" for i in np.argsort(-(vectors @ query))[:10]}
         found += len(wanted & set(await by_vector(index, query, limit=10)))
-        n_wanted += 10
-    assert found / n_wanted > 0.9
+    return found / 500
+
+
+async def index_type(folder: Path) -> str | None:
+    import lancedb
+
+    opened = await (await lancedb.connect_async(str(folder))).open_table(TABLE)
+    stats = await opened.index_stats("vector_idx")
+    return stats.index_type if stats else None
+
+
+async def test_lance_recall_with_the_vector_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("storage.vectors.lance.FLAT_BELOW", 4_000)
+    caplog.set_level("INFO", "storage.vectors.nearest")
+    rows, vectors = crowd(5_000)
+    index = LanceVectorIndex(str(tmp_path))
+    await write(index, (rows[:3_999], vectors[:3_999]))
+    await index.optimize(TABLE)
+    assert (await index_type(tmp_path), caplog.messages) == (None, [])
+    await write(index, (rows, vectors))
+    await index.optimize(TABLE)
+    assert await index_type(tmp_path) == "IVF_RQ"
+    (told,) = caplog.messages
+    assert told.startswith("recall@10 0.9"), told
+    assert f"{TABLE}, 5000 rows" in told
+    assert await recall(index, vectors) > 0.95
+    legs = await index.search(TABLE, vector=vectors[0], text=None, limit=60)
+    exact = vectors[[int(hit.passage_id[1:]) for hit in legs["vector"]]] @ vectors[0]
+    assert np.allclose([hit.score for hit in legs["vector"]], exact, atol=0.02)
     own = await by_vector(index, vectors[0], limit=100, documents=["d7"])
     assert own == [f"p{i}" for i in 7 + 50 * np.argsort(-(vectors[7::50] @ vectors[0]))]
+    await index.close()
+
+
+async def test_lance_finds_vectors_behind_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.vectors.lance.FLAT_BELOW", 1_000)
+    index = LanceVectorIndex(str(tmp_path))
+    await write(index, crowd(1_000))
+    await index.optimize(TABLE)
+    await write(index, batch("b1", ["one", "two"], document="new"))
+    for is_optimized in (False, True):
+        assert [(await by_vector(index, vector(i), limit=1)) for i in range(2)] == [["new-p0"], ["new-p1"]]
+        if not is_optimized:
+            await index.optimize(TABLE)
+    await index.delete_documents(TABLE, ["new"])
+    assert not {"new-p0", "new-p1"} & set(await by_vector(index, vector(0), limit=100))
+    await index.close()
+
+
+@pytest.mark.parametrize("reason", ["it finds too little", "its codes do not fit the dimensions"])
+async def test_lance_has_an_exact_vector_index_where_the_approximate_one_will_not_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reason: str
+) -> None:
+    monkeypatch.setattr("storage.vectors.lance.FLAT_BELOW", 2_000)
+    finds_too_little = reason == "it finds too little"
+    if finds_too_little:
+        monkeypatch.setattr("storage.vectors.nearest.MIN_RECALL", 1.01)
+    rows, vectors = crowd(2_000, dimensions := DIMENSIONS if finds_too_little else DIMENSIONS + 1)
+    index = LanceVectorIndex(str(tmp_path))
+    await index.replace_batches(TABLE, [(rows, vectors)], dimensions=dimensions)
+    await index.optimize(TABLE)
+    assert await index_type(tmp_path) == "IVF_FLAT"
+    assert [record.levelname for record in caplog.records] == (["WARNING"] if finds_too_little else [])
+    assert await recall(index, vectors) == 1
     await index.close()

@@ -130,6 +130,21 @@ async def test_a_table_is_optimized_after_enough_rows_or_when_left_alone(room: R
     assert await room.vectors.count(table) == 2
 
 
+async def test_a_large_table_waits_for_more_rows(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    upkeep = IndexUpkeep(database=room.database, vectors=room.vectors, after_rows=100)
+    commands = await embedded(room, b"one\ntwo")
+    table = table_name(room.tenant_id, TABLE_MODEL)
+    await handle(room, commands)
+    monkeypatch.setattr("consumers.index.upkeep.AFTER_SHARE", 100)
+    upkeep.committed(table, 199)
+    assert await upkeep.optimize_due() == []
+    upkeep.committed(table, 1)
+    assert await upkeep.optimize_due() == [table]
+    upkeep.committed(table, 199)
+    assert await upkeep.optimize_due() == []
+    assert await upkeep.optimize_due() == [table]
+
+
 async def test_an_indexed_document_is_told_as_caused_by_its_last_batch(room: Room) -> None:
     commands = await embedded(room, b"one\ntwo")
     async with room.consuming():
