@@ -152,7 +152,7 @@ async def _hybrid(library: Library, n_rounds: int) -> list[Row]:
         await hybrid.select(["passage_id"]).limit(LIMIT).to_arrow()
 
     async def ours(query: str) -> None:
-        assert len(await library.searcher.search(_TENANT, query, limit=LIMIT)) == LIMIT
+        assert len((await library.searcher.find(_TENANT, query, limit=LIMIT)).items) == LIMIT
 
     async def p50(side: str, search: Callable[[str], Awaitable[None]]) -> float:
         took_ms = await _timed(library.queries, search)

@@ -58,9 +58,18 @@ async def asked(call: Callable[[], Any], timeout_s: float) -> Any:
         raise _provider_error(error) from None
 
 
+def bounded_client(litellm: Any, *, max_bytes: int, timeout_s: float) -> Any:
+    """A client for litellm's calls that gives up an answer of more than `max_bytes`; close it with `close`."""
+    from providers.bounded_answers import bounds
+
+    return litellm.llms.custom_httpx.http_handler.AsyncHTTPHandler(timeout=timeout_s, event_hooks=bounds(max_bytes))
+
+
 def _provider_error(error: Exception) -> ProviderError:
     """litellm wraps what happened several times: the innermost cause that says something counts."""
     causes = _causes(error)
+    if (own := next((cause for cause in causes if isinstance(cause, ProviderError)), None)) is not None:
+        return own
     kinds = {type(cause).__name__ for cause in causes}
     message = clean(str(causes[0]))
     if any("Timeout" in kind for kind in kinds):

@@ -167,6 +167,10 @@ class Candidate:
     ranks: Mapping[str, int] = field(default_factory=dict)
 
 
+HIGHEST_SCORE = 1e6
+"""Beyond it, to either side, is no relevance; sums and differences of scores must stay numbers."""
+
+
 class Reranker(Protocol):
     """Says how well each of a few passages answers a query, by a closer look than an index can take."""
 
@@ -176,7 +180,7 @@ class Reranker(Protocol):
         ...
 
     async def rerank(self, query: str, candidates: Sequence[Candidate]) -> list[float]:
-        """A finite score for each candidate, in their order; higher is better, comparable only within one call.
+        """A score for each candidate, in their order, between ±1e6; higher is better, comparable only within one call.
 
         Never blocks the loop. Raises: ProviderError.
         """

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import aiohttp
 import msgspec
 
 from providers.clean_text import clean
 from providers.failures import from_response
-from providers.litellm_calls import asked, load
-from providers.ports import Candidate, ProviderError
+from providers.litellm_calls import asked, bounded_client, load
+from providers.ports import HIGHEST_SCORE, Candidate, ProviderError
 
 _MAX_CHARACTERS = 8_192
 """Of a passage, and of a query: what is longer than any rerank model reads."""
@@ -19,8 +20,6 @@ TIMEOUT_S = 2.0
 
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """A number for each passage, even where a server sends the passages back, is far less."""
-_HIGHEST_SCORE = 1e6
-"""Beyond it, to either side, is no relevance; sums and differences of scores must stay numbers."""
 
 
 class _Result(msgspec.Struct):
@@ -68,7 +67,7 @@ class ServerReranker:
             results = msgspec.json.decode(data, type=_Answer).results
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ProviderError("protocol", f"{self._url}: unreadable answer: {error}", retryable=True) from None
-        return _in_order(((r.index, r.relevance_score) for r in results), len(candidates), self._url)
+        return _in_order([(r.index, r.relevance_score) for r in results], len(candidates), self._url)
 
     async def close(self) -> None:
         """Gives up connections."""
@@ -91,6 +90,7 @@ class LiteLLMReranker:
         self._model = model
         self._credentials = {k: v for k, v in (("api_base", api_base), ("api_key", api_key)) if v is not None}
         self._timeout_s = timeout_s
+        self._client: Any = None
 
     @property
     def name(self) -> str:
@@ -106,23 +106,29 @@ class LiteLLMReranker:
         if not candidates:
             return []
         litellm = await asked(load, self._timeout_s)
-        answer = await asked(
-            lambda: litellm.arerank(
+        if self._client is None:
+            self._client = bounded_client(litellm, max_bytes=_MAX_ANSWER_BYTES, timeout_s=self._timeout_s)
+
+        async def scores() -> list[tuple[int, float]]:
+            answer = await litellm.arerank(
                 model=self._model,
                 query=_bounded(query),
                 documents=[_bounded(candidate.text) for candidate in candidates],
                 return_documents=False,
                 timeout=self._timeout_s,
                 max_retries=0,
+                client=self._client,
                 **self._credentials,
-            ),
-            self._timeout_s,
-        )
-        results = ((result["index"], result["relevance_score"]) for result in answer.results or ())
-        return _in_order(results, len(candidates), self._model)
+            )
+            return [(int(result["index"]), float(result["relevance_score"])) for result in answer.results or ()]
+
+        return _in_order(await asked(scores, self._timeout_s), len(candidates), self._model)
 
     async def close(self) -> None:
-        """litellm's connections are shared with its chat models and end with them, or with the process."""
+        """Gives up connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
 
 
 def _bounded(text: str) -> str:
@@ -139,12 +145,11 @@ async def _beginning(response: aiohttp.ClientResponse) -> bytes:
     return bytes(data[: _MAX_ANSWER_BYTES + 1])
 
 
-def _in_order(results: Iterable[tuple[int, float]], n: int, whose: str) -> list[float]:
+def _in_order(given: Sequence[tuple[int, float]], n: int, whose: str) -> list[float]:
     """Scores by index. Raises: ProviderError unless each of the `n` has one score that can be one."""
-    given = list(results)
     scores = dict(given)
     if len(given) != n or scores.keys() != set(range(n)):
         raise ProviderError("protocol", f"{whose}: {len(given)} scores for {n} passages", retryable=True)
-    if not all(abs(score) <= _HIGHEST_SCORE for score in scores.values()):  # never true of what is not a number
+    if not all(abs(score) <= HIGHEST_SCORE for score in scores.values()):  # never true of what is not a number
         raise ProviderError("protocol", f"{whose}: a score that is not between -1e6 and 1e6", retryable=True)
     return [float(scores[i]) for i in range(n)]

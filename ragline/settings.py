@@ -17,6 +17,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from ragline.passage_settings import PassageSettings
+
 OFFLINE_EMBEDDING = "wordllama-256"
 PrefillMode = Literal["continue_final_message", "prefix"]
 _SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|DSN", re.IGNORECASE)
@@ -216,6 +218,7 @@ class Settings(BaseSettings):
         description="name of a model that rewrites follow-up questions for the search; default: a rule does",
     )
     embedding: EmbeddingSettings = EmbeddingSettings()
+    passages: PassageSettings = PassageSettings()
     rerank_model: str | None = Field(
         default=None,
         description="litellm's name (`cohere/rerank-v3.5`), or what the server at `rerank_api_base` calls it;"

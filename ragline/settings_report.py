@@ -38,6 +38,9 @@ def _leaves(path: tuple[str, ...], value: object) -> Iterator[tuple[tuple[str, .
     if isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from _leaves((*path, name), getattr(value, name))
+    elif isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from _leaves((*path, name), item)
     elif isinstance(value, tuple) and value:
         for number, item in enumerate(value):
             yield from _leaves((*path, str(number)), item)

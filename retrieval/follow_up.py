@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Literal
 
-from providers.ports import ChatMessage, ChatModel, ChatRequest, Delta, ProviderError
+from providers.ports import ChatMessage, ChatModel, ChatRequest, Delta, Finished, ProviderError, TokenCounter
 from providers.terms import terms
 from retrieval.prompt import plain_data
 from storage.postgres.conversations import StoredTurn
@@ -61,6 +61,16 @@ class StandaloneQuery:
     failure: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """What a call to the model of this name has used; `estimated` where the provider did not say."""
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+    estimated: bool
+
+
 def follow_up_query(question: str, history: Sequence[StoredTurn]) -> str:
     """The question, with the ones before it where it is a follow-up; `history` is oldest first.
 
@@ -82,15 +92,21 @@ def is_follow_up(question: str) -> bool:
 class QueryRewriter:
     """Standalone queries by a chat model: one call a question, at most four seconds, then the rule."""
 
-    def __init__(self, model: ChatModel, *, within_s: float = REWRITE_WITHIN_S) -> None:
+    def __init__(self, model: ChatModel, tokens: TokenCounter, *, within_s: float = REWRITE_WITHIN_S) -> None:
         self._model = model
+        self._tokens = tokens
         self._within_s = within_s
 
-    async def rewrite(self, question: str, history: Sequence[StoredTurn]) -> StandaloneQuery:
-        """The model's query, or the rule's if the model fails, is late, or says nothing that can be a query."""
+    async def rewrite(
+        self, question: str, history: Sequence[StoredTurn], spent: list[ModelCall] | None = None
+    ) -> StandaloneQuery:
+        """The model's query, or the rule's if the model fails, is late, or says nothing that can be a query.
+
+        What the call used is added to `spent`, unless the provider refused it.
+        """
         try:
             async with asyncio.timeout(self._within_s):
-                said = await self._ask(question, history)
+                said = await self._ask(question, history, [] if spent is None else spent)
         except TimeoutError:
             failure = f"no answer in {self._within_s:g} s"
         except ProviderError as error:
@@ -107,7 +123,7 @@ class QueryRewriter:
         ruled = follow_up_query(question, history)
         return StandaloneQuery(ruled, "question" if ruled == question else "rule", failure)
 
-    async def _ask(self, question: str, history: Sequence[StoredTurn]) -> str:
+    async def _ask(self, question: str, history: Sequence[StoredTurn], spent: list[ModelCall]) -> str:
         turns = "\n".join(f"{turn.sender}: {plain_data(turn.content[:_TURN_CHARS])}" for turn in history[-_TURNS:])
         asked = f"<conversation>\n{turns}\n</conversation>\n\nThe last question: {plain_data(question)}"
         request = ChatRequest(
@@ -117,17 +133,42 @@ class QueryRewriter:
             max_tokens=_MAX_TOKENS,
             timeout_s=self._within_s,
         )
-        async with aclosing(self._model.stream(request)) as stream:  # type: ignore[type-var]
-            return "".join([item.text async for item in stream if isinstance(item, Delta)])
+        said, finished, is_refused = "", None, False
+        try:
+            async with aclosing(self._model.stream(request)) as stream:  # type: ignore[type-var]
+                async for item in stream:
+                    if isinstance(item, Delta):
+                        said += item.text
+                    else:
+                        finished = item
+        except ProviderError:
+            is_refused = not said
+            raise
+        finally:
+            if not is_refused:
+                spent.append(self._spent(asked, said, finished))
+        return said
+
+    def _spent(self, asked: str, said: str, finished: Finished | None) -> ModelCall:
+        if finished is None or finished.input_tokens is None or finished.output_tokens is None:
+            prompt = self._tokens.count(_TASK) + self._tokens.count(asked)
+            return ModelCall(self._model.name, prompt, self._tokens.count(said) if said else 0, estimated=True)
+        return ModelCall(self._model.name, finished.input_tokens, finished.output_tokens, estimated=False)
 
 
 async def standalone_query(
-    question: str, history: Sequence[StoredTurn], rewriter: QueryRewriter | None
+    question: str,
+    history: Sequence[StoredTurn],
+    rewriter: QueryRewriter | None,
+    spent: list[ModelCall] | None = None,
 ) -> StandaloneQuery:
-    """What is searched for: without anything said before, the question itself, and nobody is asked."""
+    """What is searched for: without anything said before, the question itself, and nobody is asked.
+
+    What the auxiliary model used is added to `spent`.
+    """
     if not any(turn.sender == "user" for turn in history):
         return StandaloneQuery(question, "question")
     if rewriter is not None:
-        return await rewriter.rewrite(question, history)
+        return await rewriter.rewrite(question, history, spent)
     ruled = follow_up_query(question, history)
     return StandaloneQuery(ruled, "question" if ruled == question else "rule")

@@ -9,7 +9,7 @@ from uuid import UUID
 from providers.ports import ChatModel, TokenCounter
 from retrieval.context import Assembled, ContextPlan, Parts, assemble
 from retrieval.diversity import distinct, spread
-from retrieval.follow_up import QueryRewriter, StandaloneQuery, standalone_query
+from retrieval.follow_up import ModelCall, QueryRewriter, StandaloneQuery, standalone_query
 from retrieval.search import Found, ScoredPassage, Searcher
 from retrieval.steps import Steps
 from schemas.commands import Generation
@@ -94,15 +94,19 @@ class Contexts:
         model: ChatModel,
         generation: Generation,
         steps: Steps | None = None,
+        spent: list[ModelCall] | None = None,
     ) -> Preparation:
-        """A new context. Raises: Retry; Reject if the question does not fit the model."""
+        """A new context; what other models used for it is added to `spent`, whatever follows.
+
+        Raises: Retry; Reject if the question does not fit the model.
+        """
         steps = steps or Steps()
         with steps.step("library"):
             library, own = await self._library(tenant_id)
         query, found = StandaloneQuery(conversation.question, "question"), Found()
         if library.has_passages:
             with steps.step("rewrite"):
-                query = await standalone_query(conversation.question, conversation.history, self._rewriter)
+                query = await standalone_query(conversation.question, conversation.history, self._rewriter, spent)
             # the instructions take no passage's place: they are told apart
             others = (CUSTOM_INSTRUCTIONS,) if library.has_instructions else ()
             found = await self._searcher.find(

@@ -12,7 +12,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from providers.ports import Candidate, Embedder, ProviderError, Reranker
+from providers.ports import HIGHEST_SCORE, Candidate, Embedder, ProviderError, Reranker
 from retrieval.diversity import distinct
 from retrieval.fusion import reciprocal_rank_fusion
 from retrieval.steps import Steps
@@ -112,20 +112,6 @@ class Searcher:
         self._reranker = reranker
         self._weights: dict[str, float] = {"vector": vector_weight, "text": 1.0}
 
-    async def search(
-        self,
-        tenant_id: UUID,
-        query: str,
-        *,
-        limit: int = 10,
-        mode: SearchMode = "hybrid",
-        documents: DocumentFilter = EVERY,
-        rerank: bool = False,
-    ) -> list[ScoredPassage]:
-        """The items that `find` finds. Raises: as `find`."""
-        found = await self.find(tenant_id, query, limit=limit, mode=mode, documents=documents, rerank=rerank)
-        return list(found.items)
-
     async def find(
         self,
         tenant_id: UUID,
@@ -218,9 +204,16 @@ class Searcher:
         candidates = [Candidate(item.passage.text, item.passage.heading_path, item.ranks) for item in top]
         try:
             scores = await reranker.rerank(query, candidates)
+            is_order = len(scores) == len(top) and all(abs(score) <= HIGHEST_SCORE for score in scores)
         except ProviderError as error:
             logger.warning("reranking by %s failed, the fused order stays: %s", reranker.name, error)
             return replace(pool, failure=f"{error.code}: {error.detail}")
+        except Exception as error:
+            logger.exception("the adapter of %s failed, the fused order stays", reranker.name)
+            return replace(pool, failure=repr(error))
+        if not is_order:
+            logger.warning("%s gave no score to each passage, the fused order stays", reranker.name)
+            return replace(pool, failure=f"protocol: no score for each of {len(top)} passages")
         scored = [replace(item, score=score, rerank=score) for item, score in zip(top, scores, strict=True)]
         best = sorted(scored, key=lambda item: -item.score)
         lowest = best[-1].score

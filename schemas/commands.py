@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from schemas.attributes import Attributes
 from schemas.records import Body
 
 IfBusy = Literal["queue", "reject"]
@@ -128,6 +129,7 @@ class AddDocument(DocumentCommand):
     name: str
     type: str = "document"
     tags: tuple[str, ...] = ()
+    attributes: Attributes = Field(default_factory=dict)
     media_type: str | None = None
     blob_key: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -141,6 +143,7 @@ class ReplaceDocument(DocumentCommand):
     name: str | None = None
     type: str | None = None
     tags: tuple[str, ...] | None = None
+    attributes: Attributes | None = None
     media_type: str | None = None
     blob_key: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -148,12 +151,13 @@ class ReplaceDocument(DocumentCommand):
 
 
 class UpdateDocument(DocumentCommand):
-    """Another name, type or tags; what is None stays as it is."""
+    """Another name, type, tags or attributes; what is None stays as it is."""
 
     ce_type: ClassVar[str] = "ragline.knowledge.update_document.v1"
     name: str | None = None
     type: str | None = None
     tags: tuple[str, ...] | None = None
+    attributes: Attributes | None = None
 
 
 class RestoreVersion(DocumentCommand):

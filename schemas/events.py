@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from schemas.attributes import Attributes
 from schemas.commands import Generation
 from schemas.records import Body
 
@@ -187,18 +188,20 @@ class DocumentUploaded(DocumentEvent):
     size_bytes: int
     sha256: str
     tags: tuple[str, ...] = ()
+    attributes: Attributes = Field(default_factory=dict)
     created_at: datetime
     request: int = 1
 
 
 class DocumentUpdated(Body):
-    """The document has this name, type and tags now, whatever its version."""
+    """The document has this name, type, tags and attributes now, whatever its version."""
 
     ce_type: ClassVar[str] = "ragline.knowledge.document_updated.v1"
     document_id: UUID
     name: str
     type: str
     tags: tuple[str, ...]
+    attributes: Attributes = Field(default_factory=dict)
 
     def key(self) -> str:
         """The document's id."""
@@ -274,7 +277,10 @@ class DocumentDeleted(DocumentEvent):
 
 
 class UsageRecorded(Body):
-    """Tokens of one attempt, counted once; `estimated` where the attempt could not say itself."""
+    """Tokens of one call to a model, counted once; `estimated` where the attempt could not say itself.
+
+    An attempt has one for its answer, and one for the query if the auxiliary model wrote that.
+    """
 
     ce_type: ClassVar[str] = "ragline.usage.usage_recorded.v1"
     tenant_id: UUID
@@ -282,6 +288,7 @@ class UsageRecorded(Body):
     session_id: UUID
     completion_id: UUID
     attempt: int
+    purpose: Literal["answer", "query"] = "answer"
     model: str
     input_tokens: int
     output_tokens: int

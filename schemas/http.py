@@ -7,14 +7,16 @@ U+0000 and of lone surrogates, which neither PostgreSQL nor UTF-8 can hold.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from schemas.attributes import Attributes, SentAttributes
 from schemas.events import Citation, CompletionStatus, ErrorInfo, MessageStatus, TokenUsage
+from schemas.moments import Moment
 from schemas.records import may_gain_fields
 
 MAX_CONTENT_CHARS = 100_000
@@ -122,15 +124,17 @@ class NewDocument(RequestBody):
     name: DocumentName | None = None
     type: DocumentType = "document"
     tags: Tags = Field(default_factory=list)
+    attributes: SentAttributes = Field(default_factory=dict)
 
 
 class DocumentChange(RequestBody):
-    """What is to be another of a document: its text (a new version), its name, type or tags; what is absent stays."""
+    """What is to be another of a document: text (a new version), name, type, tags, attributes; what is absent stays."""
 
     text: Filled | None = None
     name: DocumentName | None = None
     type: DocumentType | None = None
     tags: Tags | None = None
+    attributes: SentAttributes | None = None
 
 
 class NewVersion(DocumentChange):
@@ -139,26 +143,17 @@ class NewVersion(DocumentChange):
     restore: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
 
 
-def _in_utc(time: datetime) -> datetime:
-    """The same moment. Raises: PydanticCustomError for one that has none in UTC (year 0 or 10000)."""
-    try:
-        return time.astimezone(UTC)
-    except OverflowError:
-        raise PydanticCustomError("no_time", "must lie between the years 1 and 9999") from None
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
-
-
 class SearchFilters(RequestBody):
     """Which documents are searched: those that meet all that is given; all of the tenant's if nothing is.
 
-    Of `types` a document has one, of `tags` all; it was created at `created_after` or later, before `created_before`.
+    Of `types` a document has one, of `tags` and `attributes` all; it was created at `created_after` or later, before
+    `created_before`.
     """
 
     document_ids: Annotated[list[UUID], Field(max_length=MAX_DOCUMENT_IDS)] | None = None
     types: Annotated[list[DocumentType], Field(max_length=MAX_TAGS)] | None = None
     tags: Tags = Field(default_factory=list)
+    attributes: SentAttributes = Field(default_factory=dict)
     created_after: Moment | None = None
     created_before: Moment | None = None
 
@@ -311,6 +306,7 @@ class DocumentView(ResponseBody):
     name: str
     type: str
     tags: list[str]
+    attributes: Attributes = Field(default_factory=dict)
     status: DocumentStatus | Literal["accepted"]
     error: ErrorInfo | None = None
     media_type: str | None = None
@@ -327,7 +323,10 @@ class DocumentView(ResponseBody):
 
 
 class VersionView(ResponseBody):
-    """The bytes of a document at one time, and how far they are learnt; `is_active` if readers and search see them."""
+    """The bytes of a document at one time, and how far they are learnt; `is_active` if readers and search see them.
+
+    `target_tokens` and `max_tokens` are the size for which its passages were cut, null before they were.
+    """
 
     document_id: UUID
     version: int
@@ -340,6 +339,8 @@ class VersionView(ResponseBody):
     n_pages: int = 0
     n_passages: int = 0
     n_tokens: int = 0
+    target_tokens: int | None = None
+    max_tokens: int | None = None
     created_at: datetime
     updated_at: datetime
 

@@ -11,6 +11,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from schemas.attributes import AttributeValue
 from schemas.errors import RaglineError, Retry
 
 
@@ -210,7 +211,9 @@ class PassageView:
 
 @dataclass(frozen=True, slots=True)
 class DocumentFilter:
-    """Which documents: those that meet all that is given. Of `types` one, of `not_types` none, of `tags` every one.
+    """Which documents: those that meet all that is given.
+
+    Of `types` one, of `not_types` none, of `tags` and `attributes` (name and value, each name once) every one.
 
     A document was created in `[created_after, created_before)`.
     """
@@ -221,6 +224,7 @@ class DocumentFilter:
     created_after: datetime | None = None
     created_before: datetime | None = None
     not_types: tuple[str, ...] = ()
+    attributes: tuple[tuple[str, AttributeValue], ...] = ()
 
     @property
     def names_documents(self) -> bool:

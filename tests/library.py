@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from providers.ports import Embedder
+from schemas.attributes import Attributes
 from schemas.ids import new_id
 from storage.ports import VectorIndex, VectorRow
+from storage.postgres.document_attributes import replace_attributes
 from storage.postgres.unit_of_work import Database
 from storage.vectors.names import table_name
 
@@ -23,6 +25,7 @@ async def add_document(
     name: str = "a.txt",
     kind: str = "document",
     tags: Sequence[str] = (),
+    attributes: Attributes | None = None,
     created_at: datetime | None = None,
 ) -> UUID:
     """An indexed document, a passage a text."""
@@ -30,15 +33,17 @@ async def add_document(
     passages = [(new_id(), ordinal, text) for ordinal, text in enumerate(texts)]
     async with database.transaction() as work:
         await work.execute(
-            "INSERT INTO documents (id, tenant_id, user_id, name, type, tags, active_version, created_at)"
-            " VALUES ($1, $2, $2, $3, $4, $5, 1, $6)",
+            "INSERT INTO documents (id, tenant_id, user_id, name, type, tags, active_version, created_at, attributes)"
+            " VALUES ($1, $2, $2, $3, $4, $5, 1, $6, $7)",
             id_,
             tenant_id,
             name,
             kind,
             list(tags),
             created_at,
+            attributes or {},
         )
+        await replace_attributes(work, {id_: (tenant_id, attributes or {})})
         for passage_id, ordinal, text in passages:
             await work.execute(
                 "INSERT INTO passages (id, tenant_id, document_id, version, batch, ordinal, text, page, span_start,"

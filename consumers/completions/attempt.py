@@ -6,13 +6,14 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from consumers.completions import settle as ending
 from consumers.completions import store
+from consumers.completions.charges import Charge, Prices, priced, query_charges
 from consumers.completions.chunk_writer import ChunkWriter
 from consumers.completions.context import JobContexts, Prepared
 from consumers.completions.flush_ticks import FlushTicks
@@ -22,6 +23,7 @@ from consumers.completions.retries import EXHAUSTED, Again, FallBack, GiveUp, Re
 from consumers.completions.stall import StallWatch
 from consumers.completions.take import Taken, fold_log
 from providers.ports import ChatModel, ChatRequest, Delta, Finished, Models, ProviderError, TokenCounter
+from retrieval.follow_up import ModelCall
 from schemas.errors import Reject, Retry, Stop
 from schemas.events import ErrorInfo, TokenUsage
 from storage.log.producer import LogProducer
@@ -48,7 +50,7 @@ class Tools:
     models: Models
     contexts: JobContexts
     tokens: TokenCounter
-    prices: Mapping[str, tuple[float, float]]
+    prices: Prices
     ticks: FlushTicks
     lease_s: float
     retries: Retries
@@ -73,6 +75,7 @@ class Attempt:
         self._interruption: Interruption | None = None
         self._streaming: asyncio.Task[Finished] | None = None
         self._prepared: Prepared | None = None
+        self._spent: list[ModelCall] = []
         self._model: ChatModel | None = None
         self._calls_provider = False
         self._start = job.base.state.end
@@ -120,7 +123,7 @@ class Attempt:
         finished = self.writer.state.finished
         if finished is not None:
             await self._reopen(taken)
-            charges = {finished.attempt: finished.usage}
+            charges = [Charge(finished.attempt, self.job.model or "unknown", finished.usage)]
             await self._settle("complete", finish_reason=finished.finish_reason, charges=charges)
         elif self.job.status == "cancelling" or self._interruption == "cancelled":
             await self._reopen(taken)
@@ -169,7 +172,8 @@ class Attempt:
                     prompt = int(self.job.context.get("prompt_tokens", 0)) + self._count(text[:start])
                     usage = self._priced(prompt, self._count(text[start:]), estimated=True)
                 if attempt > 0:
-                    records += await ending.record_usage(work, self.job, attempt, self._model_name(), usage)
+                    charge = Charge(attempt, self._model_name(), usage)
+                    records += await ending.record_usage(work, self.job, charge)
         await self._tools.publisher.publish(records)
 
     async def _generate(self, taken: Taken) -> None:
@@ -180,7 +184,7 @@ class Attempt:
             await self._settle("failed", error=ErrorInfo(code="unknown_model", message=message))
             return
         try:
-            prepared = self._prepared = await self._tools.contexts.prepare(self.job, model)
+            prepared = self._prepared = await self._tools.contexts.prepare(self.job, model, self._spent)
         except Reject as reject:
             await self._go_on_after(ProviderError(reject.code, reject.detail, retryable=False))
             return
@@ -188,10 +192,14 @@ class Attempt:
             await self._go_on_after(error)
             return
         context = prepared.plan if self.job.context is None else None
+        records = []
         async with self._tools.database.transaction() as work:
             status = await store.begin_call(
                 work, self.job, context=context, model=model.name, lease_s=self._tools.lease_s
             )
+            for charge in self._query_charges():
+                records += await ending.record_usage(work, self.job, charge)
+        await self._tools.publisher.publish(records)
         if status is None:
             return
         if status == "cancelling":
@@ -227,9 +235,10 @@ class Attempt:
         finally:
             if self._streaming is not None:
                 self._streaming.cancel()
-        usage = self._usage(finished)
+        usage = self._usage(prepared, finished)
         await self.writer.finish(finished.finish_reason, usage)
-        await self._settle("complete", finish_reason=finished.finish_reason, charges={self.job.attempt: usage})
+        charges = [Charge(self.job.attempt, self._model_name(), usage)]
+        await self._settle("complete", finish_reason=finished.finish_reason, charges=charges)
 
     async def _consume(self, model: ChatModel, prepared: Prepared) -> Finished:
         request = replace(prepared.request, prefill=self.writer.text if model.can_prefill else "")
@@ -258,7 +267,7 @@ class Attempt:
             case "cancelled":
                 await self.writer.flush()
                 await self.writer.drain()
-                await self._settle("cancelled", charges=self._own_charge())
+                await self._settle("cancelled", charges=self._own_charges())
             case "shutdown":
                 await self.writer.flush()
                 await self.writer.drain()
@@ -292,7 +301,7 @@ class Attempt:
                 logger.warning("completion %s goes on with model %s", self.job.id, step.model)
                 await self._give_back(0.0, is_barren=True, model=step.model)
             case GiveUp():
-                await self._settle("failed", error=step.error, charges=self._own_charge())
+                await self._settle("failed", error=step.error, charges=self._own_charges())
 
     def _fallback(self, error: ProviderError) -> str | None:
         """The next model that could answer; for a context that is too long, one with more room."""
@@ -312,8 +321,8 @@ class Attempt:
                 if not await store.hand_over(work, point, after_s=after_s, is_barren=is_barren, model=model):
                     return
                 records = []
-                for attempt, usage in self._own_charge().items():
-                    records += await ending.record_usage(work, self.job, attempt, self._model_name(), usage)
+                for charge in self._own_charges():
+                    records += await ending.record_usage(work, self.job, charge)
             LLM_ATTEMPTS.labels(self._model_name(), "again" if is_barren else "handed_over").inc()
             await self._tools.publisher.publish(records)
         except Retry as error:
@@ -325,7 +334,7 @@ class Attempt:
         *,
         finish_reason: str | None = None,
         error: ErrorInfo | None = None,
-        charges: Mapping[int, TokenUsage] | None = None,
+        charges: Sequence[Charge] = (),
     ) -> None:
         """Commits the end; while PostgreSQL is away nobody else can, so it is tried until it is back or fenced."""
         state, text = self.writer.state, self.writer.text
@@ -342,7 +351,7 @@ class Attempt:
         while True:
             try:
                 async with self._tools.database.transaction() as work:
-                    records = await ending.settle(work, self.job, outcome, charges=charges or {})
+                    records = await ending.settle(work, self.job, outcome, charges=charges)
             except Retry as retry:
                 logger.warning("completion %s: not settled yet: %s", self.job.id, retry)
                 if self._interruption in {"lost", "shutdown"}:
@@ -354,24 +363,28 @@ class Attempt:
                 await self._tools.publisher.publish(records)
             return
 
-    def _own_charge(self) -> dict[int, TokenUsage]:
-        """What this attempt used, counted by its text: the provider did not say."""
-        if not self._calls_provider or self._prepared is None:
-            return {}
-        before, written = self.writer.text[: self._start], self.writer.text[self._start :]
-        prompt = self._prepared.prompt_tokens + self._count(before)
-        return {self.job.attempt: self._priced(prompt, self._count(written), estimated=True)}
+    def _own_charges(self) -> list[Charge]:
+        """What this attempt used, its answer counted by its text: the provider did not say."""
+        charges = self._query_charges()
+        if self._calls_provider and self._prepared is not None:
+            charges.append(Charge(self.job.attempt, self._model_name(), self._counted(self._prepared)))
+        return charges
 
-    def _usage(self, finished: Finished) -> TokenUsage:
-        counted = self._own_charge()[self.job.attempt]
+    def _query_charges(self) -> list[Charge]:
+        """What the auxiliary model used for this attempt: recorded with the context, or when the attempt ends."""
+        return query_charges(self._tools.prices, self.job.attempt, self._spent)
+
+    def _counted(self, prepared: Prepared) -> TokenUsage:
+        before, written = self.writer.text[: self._start], self.writer.text[self._start :]
+        return self._priced(prepared.prompt_tokens + self._count(before), self._count(written), estimated=True)
+
+    def _usage(self, prepared: Prepared, finished: Finished) -> TokenUsage:
         if finished.input_tokens is None or finished.output_tokens is None:
-            return counted
+            return self._counted(prepared)
         return self._priced(finished.input_tokens, finished.output_tokens, estimated=False)
 
     def _priced(self, input_tokens: int, output_tokens: int, *, estimated: bool) -> TokenUsage:
-        prices = self._tools.prices.get(self._model_name())
-        cost = None if prices is None else (input_tokens * prices[0] + output_tokens * prices[1]) / 1_000_000
-        return TokenUsage(input_tokens=input_tokens, output_tokens=output_tokens, cost_usd=cost, estimated=estimated)
+        return priced(self._tools.prices, self._model_name(), input_tokens, output_tokens, estimated=estimated)
 
     def _count(self, text: str) -> int:
         return self._tools.tokens.count(text) if text else 0

@@ -9,6 +9,7 @@ from consumers.completions.job import Job
 from providers.ports import ChatModel, ChatRequest
 from retrieval.citations import cite
 from retrieval.context import ContextPlan, recalled
+from retrieval.follow_up import ModelCall
 from retrieval.preparing import MAX_HISTORY, Contexts, Conversation
 from retrieval.search import PassageView
 from schemas.errors import Reject
@@ -34,8 +35,11 @@ class JobContexts:
         self._database = database
         self._contexts = contexts
 
-    async def prepare(self, job: Job, model: ChatModel) -> Prepared:
-        """The stored context again, or a new one. Raises: Retry; Reject if the question does not fit the model."""
+    async def prepare(self, job: Job, model: ChatModel, spent: list[ModelCall]) -> Prepared:
+        """The stored context again, or a new one; what other models used for it is added to `spent`.
+
+        Raises: Retry; Reject if the question does not fit the model.
+        """
         conversation = await self._conversation(job)
         if job.context is not None:
             plan = ContextPlan.from_json(job.context)
@@ -43,7 +47,9 @@ class JobContexts:
                 job.tenant_id, conversation, plan, model=model, generation=job.generation
             )
         else:
-            prepared = await self._contexts.prepare(job.tenant_id, conversation, model=model, generation=job.generation)
+            prepared = await self._contexts.prepare(
+                job.tenant_id, conversation, model=model, generation=job.generation, spent=spent
+            )
             assembled = prepared.assembled
         return Prepared(assembled.request, assembled.plan.to_json(), assembled.offered, assembled.prompt_tokens)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from consumers.completions.charges import Charge
 from consumers.completions.job import Base, Job
 from schemas.chunks import StreamEnded
 from schemas.envelope import Envelope
@@ -19,7 +20,6 @@ from schemas.events import (
     TokenUsage,
     UsageRecorded,
 )
-from schemas.ids import derived_id
 from schemas.topics import CHAT_CHUNKS, CHAT_EVENTS, USAGE_EVENTS
 from storage.postgres import outbox
 from storage.postgres.outbox import OutboxRecord, Outgoing
@@ -41,24 +41,26 @@ class Outcome:
     error: ErrorInfo | None = None
 
 
-async def record_usage(work: UnitOfWork, job: Job, attempt: int, model: str, usage: TokenUsage) -> list[OutboxRecord]:
+async def record_usage(work: UnitOfWork, job: Job, charge: Charge) -> list[OutboxRecord]:
     """Counts an attempt's tokens once, whoever comes first: the attempt itself or its taker."""
+    usage = charge.usage
     body = UsageRecorded(
         tenant_id=job.tenant_id,
         user_id=job.user_id,
         session_id=job.session_id,
         completion_id=job.id,
-        attempt=attempt,
-        model=model,
+        attempt=charge.attempt,
+        purpose=charge.purpose,
+        model=charge.model,
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         cost_usd=usage.cost_usd,
         estimated=usage.estimated,
     )
-    envelope = replace(_caused(job, body), id=derived_id("usage", job.id, attempt))
+    envelope = replace(_caused(job, body), id=charge.event_id(job.id))
     records = await outbox.add(work, [(USAGE_EVENTS, envelope)])
     if records:
-        work.after_commit.append(lambda: _count(model, usage))
+        work.after_commit.append(lambda: _count(charge.model, usage))
         await work.execute(
             "UPDATE completions SET input_tokens = input_tokens + $2, output_tokens = output_tokens + $3,"
             " cost_usd = CASE WHEN $4::float8 IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + $4 END,"
@@ -73,11 +75,11 @@ async def record_usage(work: UnitOfWork, job: Job, attempt: int, model: str, usa
 
 
 async def settle(
-    work: UnitOfWork, job: Job, outcome: Outcome, *, charges: Mapping[int, TokenUsage]
+    work: UnitOfWork, job: Job, outcome: Outcome, *, charges: Sequence[Charge]
 ) -> list[OutboxRecord] | None:
     """Ends the completion; the records to publish, or None if the job is no longer this attempt's.
 
-    `charges` are the tokens of attempts that ended themselves. The row decides: a completion that is `cancelling`
+    `charges` are what attempts used that ended themselves. The row decides: a completion that is `cancelling`
     ends cancelled, whatever the holder meant. In a deleted session only usage is kept, and live readers are told
     `cancelled`.
     """
@@ -91,8 +93,8 @@ async def settle(
     if row is None or session is None:
         return None
     records = []
-    for attempt, usage in charges.items():
-        records += await record_usage(work, job, attempt, outcome.model or "unknown", usage)
+    for charge in charges:
+        records += await record_usage(work, job, charge)
     deleted = session["deleted_at"] is not None
     if row["status"] == "cancelling" or deleted:
         outcome = replace(outcome, status="cancelled", error=None, citations=())

@@ -92,13 +92,16 @@ class Checkpoints:
         async with self._fenced(
             claim,
             "status = 'embedding', media_type = $4, embedding_model = $5, n_pages = $6, n_passages = $7,"
-            " n_tokens = $8, n_batches = $9, n_embedded = 0, barren_attempts = 0",
+            " n_tokens = $8, n_batches = $9, target_tokens = $10, max_tokens = $11, n_embedded = 0,"
+            " barren_attempts = 0",
             reading.media_type,
             model,
             reading.n_pages,
             n_passages,
             n_tokens,
             -(-n_passages // batch_size),
+            reading.size.target_tokens,
+            reading.size.max_tokens,
         ) as (work, outgoing):
             await _insert_passages(work, claim, reading.passages, batch_size)
             await _insert_batches(work, claim, n_passages, batch_size)

@@ -39,6 +39,7 @@ class Claim:
     attempt: int
     barren_attempts: int
     tenant_id: UUID
+    tenant_name: str | None
     user_id: UUID
     status: str
     name: str
@@ -115,6 +116,7 @@ async def claim(
         " updated_at = now() FROM next, documents d"
         " WHERE (v.document_id, v.version) = (next.document_id, next.version) AND d.id = v.document_id"
         " RETURNING v.document_id, v.version, v.attempt, v.barren_attempts, v.tenant_id, v.user_id, v.status, d.name,"
+        " (SELECT t.name FROM tenants t WHERE t.id = v.tenant_id) AS tenant_name,"
         " d.type, v.blob_key, v.sha256, v.size_bytes, v.media_type, v.embedding_model, v.requested_by,"
         " v.correlation_id, v.traceparent, extract(epoch FROM now() - v.started_at)::float8 AS age_s",
         owner,

@@ -53,6 +53,7 @@ def _add(library: Library, body: AddDocument, now: datetime) -> DocumentUploaded
         size_bytes=body.size_bytes,
         sha256=body.sha256,
         tags=body.tags,
+        attributes=body.attributes,
         created_at=now,
     )
 
@@ -78,6 +79,7 @@ def _replace(library: Library, body: ReplaceDocument, now: datetime) -> list[Bod
             size_bytes=body.size_bytes,
             sha256=body.sha256,
             tags=updated.tags,
+            attributes=updated.attributes,
             created_at=now,
             request=document.latest_request + 1,
         ),
@@ -149,11 +151,18 @@ def _updated(document: Document, body: ReplaceDocument | UpdateDocument) -> Docu
         name=document.name if body.name is None else body.name,
         type=document.type if body.type is None else body.type,
         tags=document.tags if body.tags is None else body.tags,
+        attributes=dict(document.attributes) if body.attributes is None else body.attributes,
     )
 
 
 def _as_updated(document: Document) -> DocumentUpdated:
-    return DocumentUpdated(document_id=document.id, name=document.name, type=document.type, tags=document.tags)
+    return DocumentUpdated(
+        document_id=document.id,
+        name=document.name,
+        type=document.type,
+        tags=document.tags,
+        attributes=dict(document.attributes),
+    )
 
 
 def evolve(library: Library | None, fact: Body, command: Envelope) -> Library:
@@ -162,13 +171,19 @@ def evolve(library: Library | None, fact: Body, command: Envelope) -> Library:
     match fact:
         case DocumentUploaded():
             document = library.documents.get(fact.document_id) or Document(
-                fact.document_id, command.tenant_id, fact.name, fact.type, fact.tags
+                fact.document_id, command.tenant_id, fact.name, fact.type, fact.tags, fact.attributes
             )
             document = replace(document, latest_version=fact.version, latest_request=fact.request)
             version = Version(document.id, document.name, fact.version, fact.request, fact.sha256)
             return _with(library, document, version)
         case DocumentUpdated():
-            named = replace(library.documents[fact.document_id], name=fact.name, type=fact.type, tags=fact.tags)
+            named = replace(
+                library.documents[fact.document_id],
+                name=fact.name,
+                type=fact.type,
+                tags=fact.tags,
+                attributes=fact.attributes,
+            )
             return replace(library, documents={**library.documents, named.id: named})
         case RestoreRequested():
             document = replace(library.documents[fact.document_id], latest_request=fact.request)

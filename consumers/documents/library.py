@@ -59,7 +59,7 @@ def _library(tenant_id: UUID, documents: dict[UUID, Document], rows: Sequence[as
 async def _documents(work: UnitOfWork, ids: list[UUID]) -> dict[UUID, Document]:
     """Documents by id whoever owns them: an id stands only once."""
     rows = await work.fetch(
-        "SELECT id, tenant_id, name, type, tags, active_version, latest_version, latest_request, deleted_at"
+        "SELECT id, tenant_id, name, type, tags, attributes, active_version, latest_version, latest_request, deleted_at"
         " FROM documents WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE",
         ids,
     )

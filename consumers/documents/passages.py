@@ -38,6 +38,17 @@ _SOFT_START = 2 / 3
 
 
 @dataclass(frozen=True, slots=True)
+class PassageSize:
+    """In tokens: what a passage has about, and at most."""
+
+    target_tokens: int = 220
+    max_tokens: int = 400
+
+
+DEFAULT_SIZE = PassageSize()
+
+
+@dataclass(frozen=True, slots=True)
 class PassageDraft:
     """`text` is the document's `[start, end)`, code points, without blank edges.
 
@@ -66,16 +77,16 @@ class _Unit:
 
 
 def split_into_passages(
-    parsed: ParsedDocument, counter: TokenCounter, *, target_tokens: int = 220, max_tokens: int = 400
+    parsed: ParsedDocument, counter: TokenCounter, size: PassageSize = DEFAULT_SIZE
 ) -> list[PassageDraft]:
     """The passages of a document, in order: disjoint, none blank, together all text that is not whitespace.
 
     None crosses a page, a heading begins the passage of what follows it, and tables, code and lists stay whole
-    where they fit into `max_tokens`. A passage has about `target_tokens` and at most `max_tokens` tokens (more
+    where they fit into `size.max_tokens`. A passage has about `size.target_tokens` tokens and at most those (more
     only if a single character has more). The same document gives the same passages. Time grows linearly with
     the text.
     """
-    splitter = _Splitter(parsed.text, counter, target_tokens, max_tokens)
+    splitter = _Splitter(parsed.text, counter, size)
     for page, start, end in _page_spans(parsed):
         for block in _regions(parsed.blocks, start, end):
             splitter.add(block, page)
@@ -111,12 +122,12 @@ def _regions(blocks: Sequence[Block], start: int, end: int) -> Iterator[Block]:
 class _Splitter:
     """Packs units into the passage that is open, until one does not fit."""
 
-    def __init__(self, text: str, counter: TokenCounter, target_tokens: int, max_tokens: int) -> None:
+    def __init__(self, text: str, counter: TokenCounter, size: PassageSize) -> None:
         self.passages: list[PassageDraft] = []
         self._text = text
         self._counter = counter
-        self._max = max(1, max_tokens)
-        self._target = max(1, min(target_tokens, self._max))
+        self._max = max(1, size.max_tokens)
+        self._target = max(1, min(size.target_tokens, self._max))
         self._headings: list[tuple[int, str]] = []
         self._open: list[_Unit] = []
         self._n_tokens = 0

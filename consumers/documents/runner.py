@@ -16,11 +16,14 @@ from consumers.documents.downloads import remove_stale
 from consumers.documents.job import BATCH_SIZE, RETRY_S, Job, Release
 from consumers.documents.overdue import settle_overdue
 from consumers.documents.parse.sandbox import Sandbox
+from consumers.documents.passages import DEFAULT_SIZE
 from consumers.documents.purge import purge_deleted
-from consumers.documents.reading import Read, sandboxed
+from consumers.documents.reading import Read, SizeOf, sandboxed
+from consumers.documents.removals import PutOff
 from consumers.documents.superseded import remove_superseded
 from consumers.documents.vectors import PassageVectors
 from consumers.documents.wakeup import Wakeup
+from consumers.index.store import VersionKey
 from consumers.lease_trust import LeaseTrust
 from providers.ports import Embedder, TokenCounter
 from schemas.errors import Retry, Stop
@@ -66,18 +69,18 @@ class DocumentJobs:
         sweep_s: float = 1.0,
         batch_size: int = BATCH_SIZE,
         read: Read | None = None,
+        size_of: SizeOf = lambda _: DEFAULT_SIZE,
         caches_vectors: bool = False,
     ) -> None:
         self._database, self._publisher = database, publisher
         self._blobs, self._vectors = blobs, vectors
-        self._slot_name, self._slots = slot_name, slots
-        self._lease_s, self._sweep_s = lease_s, sweep_s
+        self._slot_name, self._slots, self._lease_s, self._sweep_s = slot_name, slots, lease_s, sweep_s
         self._sandbox = Sandbox()
         self._job = Job(
             checkpoints=Checkpoints(database, publisher, vectors),
             blobs=blobs,
             vectors=PassageVectors(database, embedder, caches=caches_vectors),
-            read=read or sandboxed(self._sandbox, token_counter),
+            read=read or sandboxed(self._sandbox, token_counter, size_of),
             pages_read=self._sandbox.pages_read,
             must_give_way=self._must_give_way,
             max_attempts=max_attempts,
@@ -87,6 +90,7 @@ class DocumentJobs:
         self._held: dict[tuple[UUID, int, int], _Held] = {}
         self._heavy: set[UUID] = set()
         self._turn, self._deleted = asyncio.Event(), asyncio.Event()
+        self._unpurged, self._unremoved = PutOff[UUID](), PutOff[VersionKey]()
         self._loops: list[asyncio.Task[None]] = []
         self._wakeup = Wakeup(kafka_bootstrap, client_id=f"{slot_name}-documents", wake=self._wake)
 
@@ -209,8 +213,8 @@ class DocumentJobs:
                     self._held[lost.fence].task.cancel()
 
     async def _purge(self) -> None:
-        await purge_deleted(self._database, self._blobs, self._vectors)
-        await remove_superseded(self._database, self._vectors)
+        await purge_deleted(self._database, self._blobs, self._vectors, self._unpurged)
+        await remove_superseded(self._database, self._vectors, self._unremoved)
 
     async def _settle_overdue(self) -> None:
         await settle_overdue(self._database, self._publisher)

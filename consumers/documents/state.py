@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from schemas.attributes import AttributeValue
+
 VersionKey = tuple[UUID, int]
 
 
@@ -19,6 +21,7 @@ class Document:
     name: str
     type: str = "document"
     tags: tuple[str, ...] = ()
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     active_version: int | None = None
     latest_version: int = 1
     latest_request: int = 1

@@ -13,6 +13,7 @@ from consumers.documents.state import Document, Library, Version
 from schemas.commands import AddDocument, ReplaceDocument
 from schemas.envelope import Envelope
 from schemas.events import DocumentDeleted, DocumentUpdated, DocumentUploaded, RestoreRequested
+from storage.postgres.document_attributes import remove_attributes, replace_attributes
 from storage.postgres.unit_of_work import UnitOfWork
 
 
@@ -52,8 +53,12 @@ async def save(work: UnitOfWork, libraries: dict[object, Library], facts: Sequen
     if added:
         new = [upload for upload in uploads if isinstance(upload.asked, AddDocument)]
         await _insert_documents(work, new, [libraries[u.command.tenant_id].documents[u.fact.document_id] for u in new])
+        living = {upload.fact.document_id for upload in new if not upload.is_deleted}
+        await _replace_attributes(work, libraries, living)
     if changed:
         await _update_documents(work, [changed[id_] for id_ in sorted(changed)])
+        renamed = {fact.body.document_id for fact in facts if isinstance(fact.body, DocumentUpdated)}
+        await _replace_attributes(work, libraries, renamed & changed.keys())
     if uploads:
         await _insert_versions(work, uploads)
     if restores:
@@ -91,18 +96,20 @@ async def _delete(work: UnitOfWork, ids: list[UUID]) -> None:
     )
     await work.execute("DELETE FROM document_batches WHERE document_id = ANY($1::uuid[])", ids)
     await work.execute("DELETE FROM passages WHERE document_id = ANY($1::uuid[])", ids)
+    await remove_attributes(work, ids)
 
 
 async def _insert_documents(work: UnitOfWork, uploads: Sequence[_Upload], documents: Sequence[Document]) -> None:
     """Those that are new; `documents` are they as the batch leaves them."""
     await work.execute(
         "INSERT INTO documents (id, tenant_id, user_id, name, type, tags, created_at, deleted_at, latest_version,"
-        " latest_request)"
+        " latest_request, attributes)"
         " SELECT id, tenant_id, user_id, name, type, ARRAY(SELECT jsonb_array_elements_text(tags::jsonb)), created_at,"
-        " CASE WHEN is_deleted THEN now() END, latest_version, latest_request"
+        " CASE WHEN is_deleted THEN now() END, latest_version, latest_request, attributes"
         " FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],"
-        " $8::bool[], $9::int[], $10::int[])"
-        " AS t(id, tenant_id, user_id, name, type, tags, created_at, is_deleted, latest_version, latest_request)",
+        " $8::bool[], $9::int[], $10::int[], $11::jsonb[])"
+        " AS t(id, tenant_id, user_id, name, type, tags, created_at, is_deleted, latest_version, latest_request,"
+        " attributes)",
         [upload.fact.document_id for upload in uploads],
         [upload.command.tenant_id for upload in uploads],
         [upload.command.user_id for upload in uploads],
@@ -113,6 +120,7 @@ async def _insert_documents(work: UnitOfWork, uploads: Sequence[_Upload], docume
         [upload.is_deleted for upload in uploads],
         [document.latest_version for document in documents],
         [document.latest_request for document in documents],
+        [dict(document.attributes) for document in documents],
     )
 
 
@@ -143,8 +151,9 @@ async def _update_documents(work: UnitOfWork, documents: Sequence[Document]) -> 
     await work.execute(
         "UPDATE documents d SET name = t.name, type = t.type,"
         " tags = ARRAY(SELECT jsonb_array_elements_text(t.tags::jsonb)), latest_version = t.latest_version,"
-        " latest_request = t.latest_request, updated_at = now() FROM unnest($1::uuid[], $2::text[], $3::text[],"
-        " $4::text[], $5::int[], $6::int[]) AS t(id, name, type, tags, latest_version, latest_request)"
+        " latest_request = t.latest_request, attributes = t.attributes, updated_at = now()"
+        " FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::int[], $7::jsonb[])"
+        " AS t(id, name, type, tags, latest_version, latest_request, attributes)"
         " WHERE d.id = t.id",
         [document.id for document in documents],
         [document.name for document in documents],
@@ -152,7 +161,14 @@ async def _update_documents(work: UnitOfWork, documents: Sequence[Document]) -> 
         [orjson.dumps(document.tags).decode() for document in documents],
         [document.latest_version for document in documents],
         [document.latest_request for document in documents],
+        [dict(document.attributes) for document in documents],
     )
+
+
+async def _replace_attributes(work: UnitOfWork, libraries: dict[object, Library], ids: set[UUID]) -> None:
+    """What the library has of them; `ids` are of living documents."""
+    found = [document for library in libraries.values() for document in library.documents.values()]
+    await replace_attributes(work, {one.id: (one.tenant_id, one.attributes) for one in found if one.id in ids})
 
 
 async def _restore(work: UnitOfWork, restores: Sequence[_Restore]) -> None:

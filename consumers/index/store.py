@@ -45,10 +45,19 @@ def batch_id(key: BatchKey) -> str:
     return f"{document_id}.{version}.{batch}"
 
 
-async def due_batches(work: UnitOfWork, batches: Sequence[IndexBatch]) -> dict[BatchKey, str]:
-    """Locks documents, then versions; batches that are still to be indexed, with their version's embedding model.
+@dataclass(frozen=True, slots=True)
+class DueBatch:
+    """A batch that is embedded and not indexed yet: under which model, and where its vectors stand."""
 
-    A deleted version has none left; a failed one only if it failed here, so that a redrive takes effect.
+    embedding_model: str
+    blob_key: str
+
+
+async def due_batches(work: UnitOfWork, batches: Sequence[IndexBatch]) -> dict[BatchKey, DueBatch]:
+    """Locks documents, then versions; batches that are still to be indexed.
+
+    A deleted version has none left; a failed one only if it failed here, so that a redrive takes effect. A batch that
+    is to be embedded again is not due: indexed by an older command it would be left waiting for its own.
     """
     keys = sorted({version_key(batch) for batch in batches})
     await work.execute(
@@ -69,13 +78,16 @@ async def due_batches(work: UnitOfWork, batches: Sequence[IndexBatch]) -> dict[B
     models = {(row["document_id"], row["version"]): row["embedding_model"] for row in versions}
     asked = sorted({batch_key(batch) for batch in batches if version_key(batch) in models})
     rows = await work.fetch(
-        "SELECT b.document_id, b.version, b.batch FROM unnest($1::uuid[], $2::int[], $3::int[])"
+        "SELECT b.document_id, b.version, b.batch, b.blob_key FROM unnest($1::uuid[], $2::int[], $3::int[])"
         " AS t(document_id, version, batch) JOIN document_batches b USING (document_id, version, batch)"
-        " WHERE b.indexed_at IS NULL",
+        " WHERE b.indexed_at IS NULL AND b.embedded_at IS NOT NULL",
         *_columns(asked),
     )
     return {
-        (row["document_id"], row["version"], row["batch"]): models[row["document_id"], row["version"]] for row in rows
+        (row["document_id"], row["version"], row["batch"]): DueBatch(
+            models[row["document_id"], row["version"]], row["blob_key"]
+        )
+        for row in rows
     }
 
 

@@ -63,11 +63,13 @@ class IndexWriter:
         """
         named = [(command.body, command) for command in commands if isinstance(command.body, IndexBatch)]
         await lock_tables(work, (body.table for body, _ in named))
-        models = await due_batches(work, [body for body, _ in named])
+        batches = await due_batches(work, [body for body, _ in named])
         due = {
             batch_key(body): (body, command)
             for body, command in named
-            if batch_key(body) in models and body.table == table_name(body.tenant_id, models[batch_key(body)])
+            if (batch := batches.get(batch_key(body))) is not None
+            and body.blob_key == batch.blob_key
+            and body.table == table_name(body.tenant_id, batch.embedding_model)
         }
         tables: dict[str, list[BatchKey]] = {}
         for key, (body, _) in due.items():

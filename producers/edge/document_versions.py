@@ -57,9 +57,9 @@ class DocumentVersionRoutes:
         router.add_api_route(f"{one}/versions", self.browse, methods=["GET"], response_model=Page[VersionView])
 
     async def change(self, request: Request, caller: Asking, document_id: str) -> Response:
-        """Replace a document by new bytes (a form with `file`, or `text`), or give it another name, type or tags.
+        """Replace a document by new bytes (a form with `file`, or `text`), or change name, type, tags or attributes.
 
-        The version that readers see stays until the new one is learnt. Name, type and tags change at once.
+        The version that readers see stays until the new one is learnt. All else changes at once.
         """
         return await self._take(request, caller, path_id(document_id, "document"), DocumentChange)
 
@@ -101,10 +101,10 @@ class DocumentVersionRoutes:
         return await self._update(caller, id_, sent)
 
     async def _update(self, caller: Caller, id_: UUID, sent: DocumentChange) -> Response:
-        if sent.name is None and sent.type is None and sent.tags is None:
-            raise Reject("missing_field", 422, "send a file, a text, or a name, type or tags", field="text")
+        if sent.name is None and sent.type is None and sent.tags is None and sent.attributes is None:
+            raise Reject("missing_field", 422, "send a file, a text, or a name, type, tags or attributes", field="text")
         tags = None if sent.tags is None else tuple(sent.tags)
-        command = UpdateDocument(document_id=id_, name=sent.name, type=sent.type, tags=tags)
+        command = UpdateDocument(document_id=id_, name=sent.name, type=sent.type, tags=tags, attributes=sent.attributes)
         if await self._perform(caller, command, sent, DocumentUpdated) is None:
             return self._answer(caller, Accepted(id=id_))
         return self._answer(caller, await self._after_effect(caller, id_, lambda work: document_by_id(work, id_)), 200)

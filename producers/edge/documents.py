@@ -48,6 +48,7 @@ FORM = {
         "name": {"type": "string"},
         "type": {"type": "string"},
         "tags": {"type": "array", "items": {"type": "string"}},
+        "attributes": {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}},
     },
 }
 DOWNLOAD_URL_HOLDS_S = 300

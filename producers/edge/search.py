@@ -86,6 +86,7 @@ def _filter(sent: SearchFilters) -> DocumentFilter:
         document_ids=None if sent.document_ids is None else tuple(sent.document_ids),
         types=None if sent.types is None else tuple(sent.types),
         tags=tuple(sent.tags),
+        attributes=tuple(sent.attributes.items()),
         created_after=sent.created_after,
         created_before=sent.created_before,
     )

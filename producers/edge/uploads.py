@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Generic, TypeVar
 from uuid import UUID
 
+import orjson
 from pydantic import ValidationError
 
 from producers.edge.asgi import Receive
@@ -95,6 +96,7 @@ class Uploads:
             name=stored.sent.name or _base_name(stored.filename or "") or "untitled",
             type=stored.sent.type,
             tags=tuple(stored.sent.tags),
+            attributes=stored.sent.attributes,
             media_type=stored.media_type,
             blob_key=key,
             sha256=stored.blob.sha256,
@@ -123,6 +125,7 @@ class Uploads:
             name=stored.sent.name,
             type=stored.sent.type,
             tags=None if stored.sent.tags is None else tuple(stored.sent.tags),
+            attributes=stored.sent.attributes,
             media_type=stored.media_type,
             blob_key=key,
             sha256=stored.blob.sha256,
@@ -261,6 +264,8 @@ def _fields(form: UploadForm, model: type[Sent]) -> Sent:
             raise Reject("unknown_field", 422, f'there is no field "{name}" in a form with a file', field=name)
         elif len(given) > 1:
             raise Reject("invalid_field", 422, f"{name}: may stand once", field=name)
+        elif name == "attributes":
+            values[name] = _json_object(given[0], name)
         else:
             values[name] = given[0]
     try:
@@ -268,6 +273,13 @@ def _fields(form: UploadForm, model: type[Sent]) -> Sent:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise invalid_field(first["loc"], first["type"], first["msg"], first.get("ctx", {})) from None
+
+
+def _json_object(text: str, name: str) -> object:
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        raise Reject("invalid_field", 422, f'{name}: a JSON object, as {{"year": 2026}}', field=name) from None
 
 
 def _base_name(filename: str) -> str:
@@ -288,6 +300,7 @@ def _view(body: AddDocument, event: Registered | None) -> DocumentView:
         name=body.name,
         type=body.type,
         tags=list(body.tags),
+        attributes=body.attributes,
         status=status,
         media_type=body.media_type,
         size_bytes=body.size_bytes,

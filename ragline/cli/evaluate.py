@@ -44,8 +44,8 @@ def evaluate(
     The corpus is uploaded first; what is there already is not sent to the models again. Other documents of the
     library are passed over, but take places: an organisation of its own gives the clearest figures.
 
-    Exit codes: 0 measured, 1 some of the corpus could not be learnt or a mode is below --at-least, 2 wrong use,
-    3 no server answers or it does not know the key.
+    Exit codes: 0 measured, 1 some of the corpus could not be learnt, a mode is below --at-least or the details could
+    not be written, 2 wrong use, 3 no server answers or it does not know the key.
     """
     from ragline.client.beir import read_labelled_set
     from ragline.client.errors import WrongUseError
@@ -61,12 +61,12 @@ def evaluate(
     if details is not None:
         _ensure_writable(details)
     learnt, asked = asyncio.run(_measure(target, labelled, modes, k))
-    if details is not None:
-        _write_details(details, labelled, asked)
     scores = {name: score(labelled, asked, name, k=k) for name in modes}
     (_print_json if as_json else _print_table)(labelled, learnt, scores, k)
     for id_, reason in list(learnt.failed.items())[:_SHOWN_FAILURES]:
         typer.echo(f'error: document "{id_}" was not learnt: {reason}', err=True)
+    if details is not None:
+        _write_details(details, labelled, asked)
     if learnt.failed or (at_least is not None and min(one.ndcg for one in scores.values()) < at_least):
         raise typer.Exit(1)
 
@@ -145,15 +145,20 @@ def _ensure_writable(path: Path) -> None:
 
 
 def _write_details(path: Path, labelled: LabelledSet, asked: list[Asked]) -> None:
-    """What was found for each query, and what should have been."""
-    with path.open("w", encoding="utf-8") as file:
-        for one in asked:
-            line = {
-                "mode": one.mode,
-                "query_id": one.query_id,
-                "query": labelled.queries[one.query_id],
-                "relevant": labelled.relevant[one.query_id],
-                "found": one.ranked,
-                "took_ms": round(one.took_ms, 1),
-            }
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    """What was found for each query, and what should have been. Raises: ClientError for a full disk, say."""
+    from ragline.client.errors import ClientError
+
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            for one in asked:
+                line = {
+                    "mode": one.mode,
+                    "query_id": one.query_id,
+                    "query": labelled.queries[one.query_id],
+                    "relevant": labelled.relevant[one.query_id],
+                    "found": one.ranked,
+                    "took_ms": round(one.took_ms, 1),
+                }
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise ClientError(f"--details: {path} could not be written to its end: {error.strerror}") from None

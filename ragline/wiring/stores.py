@@ -160,5 +160,6 @@ def build_searcher(vectors: VectorIndex, embedder: Embedder, database: Database,
 def build_contexts(settings: Settings, database: Database, searcher: Searcher, models: Models) -> Contexts:
     """What prepares prompts; with an auxiliary model it rewrites follow-up questions."""
     auxiliary = settings.auxiliary_model
-    rewriter = None if auxiliary is None else QueryRewriter(models.by_name[auxiliary])
-    return Contexts(database, searcher, TiktokenCounter(), rewriter=rewriter)
+    tokens = TiktokenCounter()
+    rewriter = None if auxiliary is None else QueryRewriter(models.by_name[auxiliary], tokens)
+    return Contexts(database, searcher, tokens, rewriter=rewriter)

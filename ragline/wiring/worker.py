@@ -12,6 +12,7 @@ from consumers.completions.context import JobContexts
 from consumers.completions.flush_ticks import FlushTicks
 from consumers.completions.retries import Retries
 from consumers.completions.runner import CompletionRunner, Pace
+from consumers.documents.passages import PassageSize
 from consumers.documents.runner import DocumentJobs
 from consumers.documents.subscriber import documents
 from consumers.index.subscriber import index
@@ -172,6 +173,7 @@ class Worker:
             slots=settings.worker.document_slots,
             lease_s=settings.worker.lease_s,
             max_attempts=settings.worker.max_attempts,
+            size_of=lambda tenant: PassageSize(*settings.passages.of(tenant)),
             caches_vectors=caches_vectors(settings),
         )
         await until_there(lambda: jobs.start(self._on_fail))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from storage.ports import DocumentFilter, PassageView
+from storage.postgres.document_attributes import HAVING_ALL, as_text
 from storage.postgres.unit_of_work import Database, UnitOfWork
 
 if TYPE_CHECKING:
@@ -23,13 +24,14 @@ _MATCHES = (
     " AND ($5::timestamptz IS NULL OR d.created_at >= $5) AND ($6::timestamptz IS NULL OR d.created_at < $6)"
     " AND d.type <> ALL($7::text[])"
 )
-"""A `DocumentFilter` as `_filter_values` gives it."""
+"""A `DocumentFilter` as `_filter_values` gives it, but for the attributes."""
 _SEEN = " AND d.tenant_id = $1 AND d.deleted_at IS NULL AND d.active_version = p.version"
 _VISIBLE = f"SELECT {_COLUMNS} WHERE p.id = ANY($2::uuid[]) AND p.tenant_id = $1{_SEEN}"
 # The passages first: by its guess of how few documents match the planner would read all passages of each.
 _VISIBLE_MATCHES = (
     "WITH asked AS MATERIALIZED (SELECT * FROM passages WHERE id = ANY($8::uuid[]) AND tenant_id = $1)"  # noqa: S608
     f" SELECT {_COLUMNS.replace('FROM passages p', 'FROM asked p')} WHERE true{_SEEN}{_MATCHES}"
+    " AND d.attributes @> $9::jsonb"
 )
 _EVERY = DocumentFilter()
 
@@ -52,18 +54,25 @@ class PassageVisibility:
             if documents == _EVERY:
                 rows = await work.fetch(_VISIBLE, tenant_id, ids)
             else:
-                rows = await work.fetch(_VISIBLE_MATCHES, tenant_id, *_filter_values(documents), ids)
+                attributes = dict(documents.attributes)
+                rows = await work.fetch(_VISIBLE_MATCHES, tenant_id, *_filter_values(documents), ids, attributes)
         return {row["id"]: _view(row) for row in rows}
 
     async def matching(self, tenant_id: UUID, documents: DocumentFilter, *, at_most: int) -> list[UUID] | None:
         """The tenant's visible documents that are asked for; None if more than `at_most`. Raises: Retry."""
+        attributes = documents.attributes
+        having, given = "", []
+        if attributes:
+            having = f" AND d.id IN ({HAVING_ALL})"
+            given = [[name for name, _ in attributes], [as_text(value) for _, value in attributes]]
         async with self._database.transaction(tenant_id) as work:
             rows = await work.fetch(
-                f"SELECT d.id FROM documents d WHERE d.tenant_id = $1{_MATCHES}"  # noqa: S608 - no input in it
+                f"SELECT d.id FROM documents d WHERE d.tenant_id = $1{_MATCHES}{having}"  # noqa: S608 - no input in it
                 " AND d.deleted_at IS NULL AND d.active_version IS NOT NULL LIMIT $8",
                 tenant_id,
                 *_filter_values(documents),
                 at_most + 1,
+                *given,
             )
         return [row["id"] for row in rows] if len(rows) <= at_most else None
 

@@ -256,6 +256,17 @@ class DocumentRow(SQLModel, table=True):
     purged_at: datetime | None = Field(default=None, sa_column=timestamp())
 
 
+class DocumentAttributeRow(SQLModel, table=True):
+    """An attribute of a living document, by which a search finds it; `value` is its JSON."""
+
+    __tablename__ = "document_attributes"
+    __table_args__ = (Index("document_attributes_by_value", "tenant_id", "name", "value", "document_id"),)
+    document_id: UUID = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    tenant_id: UUID
+    value: str
+
+
 class DocumentVersionRow(SQLModel, table=True):
     """The bytes of a document at one time, and how far they are learnt; also the leased job that learns them.
 
@@ -298,6 +309,8 @@ class DocumentVersionRow(SQLModel, table=True):
     n_pages: int = default_of(0)
     n_passages: int = default_of(0)
     n_tokens: int = default_of(0)
+    target_tokens: int | None = None
+    max_tokens: int | None = None
     n_batches: int = default_of(0)
     n_embedded: int = default_of(0)
     attempt: int = default_of(0)

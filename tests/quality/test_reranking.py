@@ -67,7 +67,7 @@ async def measured(
     """Mean nDCG@10 over the labelled questions."""
     figures = []
     for label, grades in zip(LABELLED, relevant, strict=True):
-        items = await searcher.search(TENANT, label.question, mode=mode, rerank=rerank)
+        items = (await searcher.find(TENANT, label.question, mode=mode, rerank=rerank)).items
         figures.append(ndcg([str(item.passage.id) for item in items], grades, 10))
     return statistics.fmean(figures)
 

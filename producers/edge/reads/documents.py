@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import asyncpg
 
 _SELECT = """
-SELECT d.id, d.name, d.type, d.tags, d.active_version, d.created_at, greatest(d.updated_at, v.updated_at) AS updated_at,
+SELECT d.id, d.name, d.type, d.tags, d.attributes, d.active_version, d.created_at,
+  greatest(d.updated_at, v.updated_at) AS updated_at,
   v.version, v.status, v.error_code, v.error_message, v.media_type, v.size_bytes, v.sha256, v.n_pages, v.n_passages,
   v.n_tokens, v.n_embedded, v.request
 FROM documents d JOIN document_versions v ON v.document_id = d.id AND v.request = d.latest_request
@@ -140,7 +141,7 @@ async def version_by_number(work: UnitOfWork, document_id: UUID, version: int) -
 _SELECT_VERSION = """
 SELECT v.document_id, v.version, v.status, v.error_code, v.error_message,
   v.version IS NOT DISTINCT FROM d.active_version AS is_active, v.media_type, v.size_bytes, v.sha256, v.n_pages,
-  v.n_passages, v.n_tokens, v.created_at, v.updated_at
+  v.n_passages, v.n_tokens, v.target_tokens, v.max_tokens, v.created_at, v.updated_at
 FROM documents d JOIN document_versions v ON v.document_id = d.id
 WHERE d.tenant_id = $1 AND d.id = $2 AND d.deleted_at IS NULL
 """
@@ -176,6 +177,7 @@ def _view(row: asyncpg.Record) -> DocumentView:
         name=row["name"],
         type=row["type"],
         tags=row["tags"],
+        attributes=row["attributes"],
         status=row["status"],
         error=_error(row),
         media_type=row["media_type"],

@@ -7,10 +7,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from providers.catalog import build_chat_models
 from providers.tokens import TiktokenCounter
 from retrieval.preparing import MAX_HISTORY, Conversation
 from schemas.commands import Generation, ResumeMessage
+from schemas.errors import Retry
 from schemas.ids import new_id
 from storage.postgres.conversations import leaf_of, path_to
 from tests.integration.completions.rig import USER, Rig, spec
@@ -85,7 +88,7 @@ async def test_a_resume_sends_what_the_first_call_was_sent(rig: Rig, provider: P
 
 @asynccontextmanager
 async def followed_up(rig: Rig, provider: ProviderServer, **auxiliary: Any) -> AsyncIterator[dict[str, Any]]:
-    """The plan of a second question, with an auxiliary model that does as told."""
+    """The completion of a second question, with an auxiliary model that does as told."""
     tenant = new_id()
     await learn(rig, HERONS, tenant_id=tenant)
     provider.set("aux", **auxiliary)
@@ -94,17 +97,54 @@ async def followed_up(rig: Rig, provider: ProviderServer, **auxiliary: Any) -> A
         for question in ("What does the heron do?", "And why?"):
             asked = await rig.ask(session, question, tenant_id=tenant)
             await rig.reader.ended(asked.completion_id)
-    yield (await rig.completion(asked.completion_id))["context"]
+    yield dict(await rig.completion(asked.completion_id))
 
 
 async def test_the_auxiliary_model_rewrites_a_follow_up_once(rig: Rig, provider: ProviderServer) -> None:
-    async with followed_up(rig, provider, text='"Why does the heron wait for fish?"\n') as plan:
-        assert plan["query"] == "Why does the heron wait for fish?"
+    async with followed_up(rig, provider, text='"Why does the heron wait for fish?"\n') as completion:
+        assert completion["context"]["query"] == "Why does the heron wait for fish?"
     asked = [request for request in provider.stats.requests if request["model"] == "aux"]
     assert len(asked) == 1
     assert "What does the heron do?" in asked[0]["messages"][-1]["content"]
 
 
 async def test_where_it_fails_the_rule_does(rig: Rig, provider: ProviderServer) -> None:
-    async with followed_up(rig, provider, error_status=500) as plan:
-        assert plan["query"] == "And why?\nWhat does the heron do?"
+    async with followed_up(rig, provider, error_status=500) as completion:
+        assert completion["context"]["query"] == "And why?\nWhat does the heron do?"
+        assert [body["purpose"] for body in await bill(rig, completion)] == ["answer"], "what is refused costs nothing"
+
+
+async def bill(rig: Rig, completion: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was recorded of it, in order; the completion has the sum."""
+    bodies = [row["body"] for row in await rig.usage(completion["id"])]
+    for kind in ("input_tokens", "output_tokens"):
+        assert completion[kind] == sum(body[kind] for body in bodies)
+    return sorted(bodies, key=lambda body: (body["attempt"], body["purpose"]))
+
+
+async def test_the_auxiliary_models_tokens_are_on_the_bill(rig: Rig, provider: ProviderServer) -> None:
+    async with followed_up(rig, provider, text="Why does the heron wait?") as completion:
+        answer, query = await bill(rig, completion)
+    assert (query["purpose"], query["model"], query["estimated"]) == ("query", "aux", False)
+    assert query["input_tokens"] > 0 < query["output_tokens"]
+    assert (answer["purpose"], answer["model"]) == ("answer", "test")
+
+
+async def test_they_are_counted_once_an_attempt_however_often_it_is_tried(
+    rig: Rig, provider: ProviderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search fails after the query is written, then the answer after the context is stored."""
+    find, n_found = rig.vectors.search, 0
+
+    async def away_once(*args: Any, **asked: Any) -> Any:
+        nonlocal n_found
+        n_found += 1
+        if n_found == 2:  # the second question's first search
+            provider.set("test", drop_after=2, times=1, n_tokens=5)
+            raise Retry("the index is away")
+        return await find(*args, **asked)
+
+    monkeypatch.setattr(rig.vectors, "search", away_once)
+    async with followed_up(rig, provider, text="Why does the heron wait?") as completion:
+        recorded = [(body["attempt"], body["purpose"]) for body in await bill(rig, completion)]
+    assert recorded == [(1, "query"), (2, "answer"), (2, "query"), (3, "answer")]

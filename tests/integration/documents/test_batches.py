@@ -27,13 +27,16 @@ def sequence(seed: int) -> list[DocumentCommand]:
     bodies: list[DocumentCommand] = []
     for _ in range(25):
         document_id, content = UUID(int=choose.randint(1, 2)), choose.randint(1, 4)
+        said = {"n": content, "is": content > 2}
         bytes_of: dict[str, Any] = {"blob_key": "k", "sha256": f"{content:064x}", "size_bytes": 1}
         bodies.append(
             choose.choices(
                 [
-                    AddDocument(document_id=document_id, name="a", tags=("x", "y"), **bytes_of),
+                    AddDocument(document_id=document_id, name="a", tags=("x", "y"), attributes=said, **bytes_of),
                     ReplaceDocument(document_id=document_id, name=choose.choice([None, "b"]), **bytes_of),
-                    UpdateDocument(document_id=document_id, name=choose.choice("cd"), tags=()),
+                    UpdateDocument(
+                        document_id=document_id, name=choose.choice("cd"), tags=(), attributes={"n": 1.5, "is": True}
+                    ),
                     RestoreVersion(document_id=document_id, version=choose.randint(1, 3)),
                     DeleteDocument(document_id=document_id),
                 ],
@@ -65,7 +68,7 @@ async def left(database: Database, bodies: Sequence[DocumentCommand], *, at_once
             await work.execute(_LEARN, tenant)
     number = {id_: position for position, id_ in enumerate(ids.values())}
     async with database.transaction() as work:
-        found = [await work.fetch(sql, tenant) for sql in (_DOCUMENTS, _VERSIONS)]
+        found = [await work.fetch(sql, tenant) for sql in (_DOCUMENTS, _VERSIONS, _ATTRIBUTES)]
     return [
         sorted(({**row, "id": number[row["id"]]} for row in rows), key=lambda row: (row["id"], row.get("version")))
         for rows in found
@@ -78,8 +81,12 @@ _LEARN = (
     " UPDATE documents SET active_version = 1 WHERE tenant_id = $1 AND active_version IS NULL"
 )
 _DOCUMENTS = (
-    "SELECT id, name, type, tags, latest_version, latest_request FROM documents"
+    "SELECT id, name, type, tags, attributes, latest_version, latest_request FROM documents"
     " WHERE tenant_id = $1 AND deleted_at IS NULL"
+)
+_ATTRIBUTES = (
+    "SELECT document_id AS id, jsonb_object_agg(name, value::jsonb) AS attributes FROM document_attributes"
+    " WHERE tenant_id = $1 GROUP BY 1"
 )
 _VERSIONS = (
     "SELECT document_id AS id, version, status, sha256, CASE WHEN status <> 'deleted' THEN request END AS request"
@@ -92,4 +99,7 @@ async def test_at_once_or_one_by_one(database: Database) -> None:
         bodies = sequence(seed)
         one_by_one = await left(database, bodies, at_once=1)
         assert await left(database, bodies, at_once=25) == one_by_one, f"seed {seed}"
-        assert one_by_one[1], "something stands"
+        documents_left, versions_left, by_attribute = one_by_one
+        assert versions_left, "something stands"
+        shown = [{"id": one["id"], "attributes": one["attributes"]} for one in documents_left]
+        assert by_attribute == shown, "a search finds it by what it shows"

@@ -31,8 +31,8 @@ async def test_an_added_document_becomes_searchable_and_tells_every_step(room: R
         document_id = await room.upload(text.encode(), "facts.txt")
         end = await room.heard.end(document_id)
         searcher = Searcher(room.vectors, embedder, PassageVisibility(room.database))
-        [best, *_] = await searcher.search(room.tenant_id, "how does a compiler work?", limit=2)
-        foreign = await searcher.search(new_id(), "how does a compiler work?", limit=2)
+        [best, *_] = (await searcher.find(room.tenant_id, "how does a compiler work?", limit=2)).items
+        foreign = await searcher.find(new_id(), "how does a compiler work?", limit=2)
     await embedder.close()
     assert end == DocumentIndexed(document_id=document_id, version=1, n_pages=1, n_passages=3, n_tokens=9)
     kinds = [type(event) for event in room.heard.by_document[document_id]]
@@ -40,7 +40,7 @@ async def test_an_added_document_becomes_searchable_and_tells_every_step(room: R
     assert best.passage.text == "Compilers turn source text into code."
     assert text[best.passage.start : best.passage.end] == best.passage.text
     assert (best.passage.document_name, best.passage.heading_path) == ("facts.txt", ("Part", "One"))
-    assert foreign == []
+    assert foreign.items == ()
     assert (await room.version(document_id))["status"] == "indexed"
     async with room.database.transaction(room.tenant_id) as work:
         assert await passages_by_id(work, [new_id(), best.passage.id]) == [best.passage]

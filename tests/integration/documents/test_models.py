@@ -10,7 +10,7 @@ import pytest
 
 from consumers.documents.purge import purge_deleted
 from schemas.errors import Retry
-from schemas.events import DocumentDeleted, DocumentIndexed
+from schemas.events import DocumentDeleted, DocumentIndexed, PassagesEmbedded
 from storage.vectors.names import table_name
 from tests.integration.documents.room import HashEmbedder, Room
 from tests.integration.documents.test_index import handle, index_commands
@@ -83,3 +83,27 @@ async def test_a_change_of_model_that_is_cut_off_loses_no_passage(
             assert isinstance(await room.heard.end(document_id), DocumentIndexed)
     assert await rows(room, embedder) == 35
     assert (await rows(room, HashEmbedder())) + (await rows(room, OtherEmbedder())) == 35
+
+
+async def test_a_batch_of_the_first_of_three_models_that_comes_late_leaves_nothing_waiting(room: Room) -> None:
+    """A model, another, and the first again: the first one's commands are of vectors that are made anew."""
+    first, between, again = HashEmbedder(), OtherEmbedder(), HashEmbedder()
+    first.stop_after = between.stop_after = 1
+    again.stop_after = 0
+    async with room.consuming(with_index=False):
+        async with room.learning(first):
+            document_id = await room.upload(lines("only", 20))
+            await stopped(first)
+            await room.heard.until(lambda: room.heard.of(document_id, PassagesEmbedded))
+        late = await index_commands(room)
+        assert len(late) == 1
+        async with room.learning(between):
+            await stopped(between)
+        async with room.learning(again):
+            await stopped(again)
+            assert await handle(room, late) == []
+            again.gate.set()
+            await room.heard.until(lambda: room.heard.of(document_id, PassagesEmbedded)[-1].n_embedded == 20)
+    assert await handle(room, await index_commands(room)) == ["DocumentIndexed"]
+    assert (await room.version(document_id))["status"] == "indexed"
+    assert (await rows(room, again), await rows(room, between)) == (20, 0)

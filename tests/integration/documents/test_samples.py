@@ -55,7 +55,7 @@ async def test_every_sample_ends_once_and_says_how(room: Room, samples: Samples)
         ends = {name: await room.heard.end(document_id, timeout_s=120) for name, document_id in ids.items()}
         searcher = Searcher(room.vectors, embedder, PassageVisibility(room.database))
         question = "How does trace-based compilation decide when to compile a loop?"
-        [best, *_] = await searcher.search(room.tenant_id, question, limit=5)
+        [best, *_] = (await searcher.find(room.tenant_id, question, limit=5)).items
         paper = ids["two-column-paper.pdf"]
         text = await room.blobs.read_bytes(f"tenants/{room.tenant_id}/documents/{paper}/v1/text.txt")
         async with room.database.transaction() as work:

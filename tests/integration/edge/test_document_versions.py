@@ -11,12 +11,16 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from consumers.documents.passages import PassageSize
 from providers.ports import ProviderError
+from providers.tokens import TiktokenCounter
 from ragline.dev_stack.embedded import EmbeddedServers
+from ragline.passage_settings import PassageSettings
 from storage.log.producer import LogProducer
+from storage.postgres.unit_of_work import Database
 from tests.integration.documents.room import HashEmbedder, open_room
 from tests.integration.edge.test_documents import blobs_in
-from tests.integration.edge.world import Person, RunningEdge, events_of, eventually, person, tell_key
+from tests.integration.edge.world import Person, RunningEdge, enrol, events_of, eventually, person, tell_key
 
 FIRST, SECOND = b"the first line\nthe second line", b"another text"
 
@@ -246,3 +250,44 @@ async def test_a_list_of_passages_goes_on_in_the_version_that_it_began_with(
         assert [item["text"] for item in rest["items"]] == ["the second line"]
         mixed = await client.get(f"{path}/passages", params={"cursor": first["next_cursor"], "version": 2})
         assert (mixed.status_code, mixed.json()["code"]) == (400, "invalid_cursor")
+
+
+async def test_passages_are_as_large_as_a_tenant_has_them(
+    edge: RunningEdge, somebody: Person, producer: LogProducer, database: Database, dsn: str, servers: EmbeddedServers,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """New versions take the size that is set, and say so; what was cut stays as it was cut."""
+    other = person()
+    await tell_key(producer, other)
+    await enrol(database, somebody)
+    await enrol(database, other)
+    tenants = {f"t {other.tenant_id}": {"target_tokens": 40, "max_tokens": 60}}
+    settings = PassageSettings.model_validate({"tenants": tenants})
+    text = " ".join(f"Sentence number {n} says what it has to say." for n in range(120)).encode()
+
+    def size_of(tenant: str | None) -> PassageSize:
+        return PassageSize(*settings.of(tenant))
+
+    async with (
+        open_room(dsn, servers.kafka_bootstrap, tmp_path) as room,
+        room.consuming(),
+        room.learning(HashEmbedder(), read=None, size_of=size_of),
+        edge.client(somebody) as usual,
+        edge.client(other) as small,
+    ):
+        for client, target, most in ((usual, 220, 400), (small, 40, 60)):
+            path = await uploaded(client, text)
+            [version] = (await client.get(f"{path}/versions")).json()["items"]
+            assert (version["target_tokens"], version["max_tokens"]) == (target, most)
+            passages = (await client.get(f"{path}/passages", params={"limit": 200})).json()["items"]
+            sizes = [TiktokenCounter().count(passage["text"]) for passage in passages]
+            assert max(sizes) <= most
+            assert target / 2 < min(sizes[:-1], default=target) <= max(sizes) <= target * 1.2
+        settings = PassageSettings(target_tokens=100)
+        [document] = (await usual.get("/api/v1/documents")).json()["items"]
+        path = f"/api/v1/documents/{document['id']}"
+        assert (await usual.put(path, **file(text + b" More."))).status_code == 202
+        assert (await told(usual, path))[-1]["status"] == "indexed"
+        newer, older = (await usual.get(f"{path}/versions")).json()["items"]
+        assert (newer["target_tokens"], older["target_tokens"]) == (100, 220)
+        assert newer["n_passages"] > older["n_passages"]

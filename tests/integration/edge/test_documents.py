@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from schemas.attributes import Attributes
 from schemas.envelope import Envelope
 from schemas.events import DocumentEvent, DocumentIndexed, DocumentParsed, PassagesEmbedded
 from schemas.topics import KNOWLEDGE_EVENTS
@@ -275,3 +276,39 @@ async def test_search_asks_for_the_callers_tenant(edge: RunningEdge, somebody: P
         ):
             refused = await client.post("/api/v1/search", json=bad)
             assert (refused.status_code, refused.json()["field"]) == (422, field)
+
+
+async def test_attributes_are_kept_changed_shown_and_searched_by(edge: RunningEdge, somebody: Person) -> None:
+    said: Attributes = {"team": "compilers", "year": 2026, "score": 0.5, "draft": False}
+    async with edge.client(somebody) as client:
+        added = await upload(client, attributes=json.dumps(said))
+        assert (added.status_code, added.json()["attributes"]) == (202, said), added.text
+        url = f"/api/v1/documents/{added.json()['id']}"
+        assert (await client.get(url)).json()["attributes"] == said
+        named = await client.put(url, json={"name": "b"})
+        assert (named.status_code, named.json()["attributes"]) == (200, said), "what is not sent stays"
+        changed = await client.put(url, json={"attributes": {"year": 2027}})
+        assert (changed.status_code, changed.json()["attributes"]) == (200, {"year": 2027}), changed.text
+        text = {"text": "x", "name": "c", "attributes": {"is_new": True}}
+        assert (await client.post("/api/v1/documents", json=text)).json()["attributes"] == {"is_new": True}
+        search = {"query": "x", "filters": {"attributes": said}}
+        assert (await client.post("/api/v1/search", json=search)).status_code == 200
+        [(_, _, _, _, documents, _)] = edge.searcher.asked
+        assert documents == DocumentFilter(attributes=tuple(said.items()))
+
+
+async def test_attributes_are_bounded(edge: RunningEdge, somebody: Person) -> None:
+    many = {f"a{n}": n for n in range(21)}
+    wrong_names: list[object] = [{"1st": 1}, {"": 1}, {"a b": 1}, {"x" * 51: 1}, many, ["a"], "a"]
+    wrong_values = (None, [1], {"b": 1}, "x" * 201, "\x00", 2**53, -(2**53), 1e300)
+    async with edge.client(somebody) as client:
+        for attributes in [*wrong_names, *({"a": value} for value in wrong_values)]:
+            for answer in (
+                await client.post("/api/v1/documents", json={"text": "x", "name": "a", "attributes": attributes}),
+                await upload(client, attributes=json.dumps(attributes)),
+                await client.post("/api/v1/search", json={"query": "x", "filters": {"attributes": attributes}}),
+            ):
+                assert (answer.status_code, answer.json().get("code")) == (422, "invalid_field"), attributes
+                assert "attributes" in answer.json()["field"]
+        no_json = await upload(client, attributes="{no JSON")
+        assert (no_json.status_code, no_json.json()["field"]) == (422, "attributes")

@@ -12,7 +12,7 @@ from schemas.ids import new_id
 from storage.postgres.unit_of_work import Database
 
 READ_BY_TENANTS = ("sessions", "messages", "completions", "documents", "document_versions", "passages", "outbox",
-                   "embedding_cache")  # fmt: skip
+                   "embedding_cache", "document_attributes")  # fmt: skip
 ROWS = {
     "sessions": "user_id, name) VALUES ($2, $1, $2, 'x')",
     "messages": "user_id, session_id, sender, status, content) VALUES ($2, $1, $2, $2, 'user', 'complete', 'x')",

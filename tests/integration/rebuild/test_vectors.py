@@ -167,7 +167,7 @@ async def test_what_another_model_embedded_is_said_and_then_embedded_anew(
     await warn_of_other_models(room.database, other.model)
     assert caplog.text == ""
     searcher = Searcher(room.vectors, other, PassageVisibility(room.database))
-    [best] = await searcher.search(room.tenant_id, "document 3 7", limit=1, mode="vector")
+    [best] = (await searcher.find(room.tenant_id, "document 3 7", limit=1, mode="vector")).items
     assert best.passage.text == "document 3 7"
     async with room.learning(HashEmbedder()), room.consuming():
         await room.delete(deleted)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from random import Random
 from uuid import UUID
 
+from consumers.completions.charges import Charge
 from consumers.completions.claims import claim
 from consumers.completions.job import Base, Job
 from consumers.completions.settle import Outcome, settle
@@ -119,7 +120,9 @@ class Walk:
             ]
         )
         async with self._database.transaction() as work:
-            records = await settle(work, job, outcome, charges={job.attempt: USED} if outcome.model else {})
+            records = await settle(
+                work, job, outcome, charges=[Charge(job.attempt, outcome.model, USED)] if outcome.model else []
+            )
             assert records is not None
             await outbox.mark_published(work, [record.id for record in records])
         return 1

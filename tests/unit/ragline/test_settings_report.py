@@ -50,6 +50,13 @@ def test_models_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert rows["models.0.name"] == EffectiveSetting("models.0.name", "a", "environment", "RAGLINE_MODELS")
 
 
+def test_what_a_tenant_has_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rows = _report(monkeypatch, tmp_path, "[passages.tenants.acme]\ntarget_tokens = 100\n")
+    name = "passages.tenants.acme.target_tokens"
+    assert (rows[name].value, rows[name].source) == (100, "ragline.toml")
+    assert rows["passages.target_tokens"].source == "default"
+
+
 def test_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     dsn = "postgresql://me:hunter2@db:5432/ragline"
     rows = _report(monkeypatch, tmp_path, TOML, RAGLINE_POSTGRES_DSN=dsn, RAGLINE_CLIENT__API_KEY="k" * 64)

@@ -96,7 +96,7 @@ async def test_the_auxiliary_model_or_the_rule(how: dict[str, Any], expected: St
         server.set(**how)
         spec = ModelSpec(name="aux", model="openai/aux", api_base=server.url, api_key="k")
         models = build_chat_models([spec], counter=TiktokenCounter())
-        rewriter = QueryRewriter(models.default, within_s=0.3 if "hang" in how else 10)
+        rewriter = QueryRewriter(models.default, TiktokenCounter(), within_s=0.3 if "hang" in how else 10)
         assert await standalone_query("Why?", said(FIRST), rewriter) == expected
         assert await standalone_query("Why?", [], rewriter) == StandaloneQuery("Why?", "question")
         await close_chat_models(models)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from providers.ports import Candidate, ProviderError
-from retrieval.search import EVERY, PassageView, Searcher
+from retrieval.search import EVERY, Found, PassageView, Searcher
 from schemas.errors import Retry
 from storage.ports import DocumentFilter, VectorHit, VectorRow
 from storage.vectors.names import table_name
@@ -86,7 +86,7 @@ PASSAGES = [
 
 @pytest.mark.parametrize("mode", ["hybrid", "vector", "text"])
 async def test_the_best_comes_first(mode: Literal["hybrid", "vector", "text"]) -> None:
-    found = await (await searcher(PASSAGES))[0].search(TENANT, "loop counter", limit=2, mode=mode)
+    found = (await (await searcher(PASSAGES))[0].find(TENANT, "loop counter", limit=2, mode=mode)).items
     assert found[0].passage == PASSAGES[0]
     assert len(found) <= 2
     assert [item.score for item in found] == sorted((item.score for item in found), reverse=True)
@@ -94,34 +94,34 @@ async def test_the_best_comes_first(mode: Literal["hybrid", "vector", "text"]) -
 
 
 async def test_text_finds_only_what_shares_a_word() -> None:
-    found = await (await searcher(PASSAGES))[0].search(TENANT, "soup", mode="text")
+    found = (await (await searcher(PASSAGES))[0].find(TENANT, "soup", mode="text")).items
     assert [item.passage for item in found] == [PASSAGES[2]]
 
 
 async def test_only_the_asked_documents() -> None:
     search, _, _ = await searcher(PASSAGES)
-    found = await search.search(TENANT, "loop counter", documents=DocumentFilter((UUID(int=2),)))
+    found = (await search.find(TENANT, "loop counter", documents=DocumentFilter((UUID(int=2),)))).items
     assert [item.passage for item in found] == [PASSAGES[2]]
-    assert await search.search(TENANT, "loop counter", documents=DocumentFilter(())) == []
+    assert await search.find(TENANT, "loop counter", documents=DocumentFilter(())) == Found()
 
 
 @pytest.mark.parametrize("query", ["", "  \n\t", "\u3000"])
 async def test_a_blank_query_finds_nothing_and_asks_nobody(query: str) -> None:
     search, _, index = await searcher(PASSAGES)
-    assert await search.search(TENANT, query) == []
+    assert await search.find(TENANT, query) == Found()
     assert index.limits == []
 
 
 async def test_another_tenant_finds_nothing() -> None:
     search, shown, _ = await searcher(PASSAGES)
-    assert await search.search(OTHER, "loop counter") == []
+    assert await search.find(OTHER, "loop counter") == Found()
     assert shown.asked == []
 
 
 async def test_what_is_hidden_does_not_come_back_and_one_wider_look_makes_up_for_it() -> None:
     hidden = [passage("loop counter", number=100 + i) for i in range(40)]
     search, shown, index = await searcher(PASSAGES, hidden=hidden)
-    found = await search.search(TENANT, "loop counter", limit=2)
+    found = (await search.find(TENANT, "loop counter", limit=2)).items
     assert [item.passage for item in found] == PASSAGES[:2]
     assert index.limits == [28, 140]
     assert sum(shown.asked) == 43
@@ -129,8 +129,8 @@ async def test_what_is_hidden_does_not_come_back_and_one_wider_look_makes_up_for
 
 async def test_one_look_where_enough_is_visible_or_no_more_is_there() -> None:
     search, _, index = await searcher(PASSAGES)
-    await search.search(TENANT, "loop", limit=1)
-    await search.search(TENANT, "loop", limit=10)
+    await search.find(TENANT, "loop", limit=1)
+    await search.find(TENANT, "loop", limit=10)
     assert index.limits == [24, 60]
 
 
@@ -140,7 +140,7 @@ async def test_an_embedder_that_is_away_is_tried_again() -> None:
             raise ProviderError("overloaded", "busy", retryable=True, retry_after_s=3)
 
     with pytest.raises(Retry) as raised:
-        await Searcher(MemoryVectorIndex(), Away(), Shown([])).search(TENANT, "x")
+        await Searcher(MemoryVectorIndex(), Away(), Shown([])).find(TENANT, "x")
     assert raised.value.after_s == 3
 
 
@@ -149,11 +149,11 @@ async def test_a_search_that_a_switch_overtook_is_repeated_until_it_knows_of_no_
     old, new = passage("the loop counter reaches two", number=0), passage("the loop counter reaches three", number=1)
     found, shown, index = await searcher([new], hidden=[old])
     shown.replaced[old.id] = (old.document_id, 1)
-    await found.search(TENANT, "loop counter", limit=2)
+    await found.find(TENANT, "loop counter", limit=2)
     assert len(index.limits) == 2, "once more, and then it knows"
     shown.replaced.clear()
     index.limits.clear()
-    await found.search(TENANT, "loop counter", limit=2)
+    await found.find(TENANT, "loop counter", limit=2)
     assert len(index.limits) == 1
 
 
@@ -194,7 +194,7 @@ async def test_what_says_the_same_comes_once() -> None:
 async def test_many_copies_do_not_crowd_out_the_rest() -> None:
     copies = [passage(f"{LONG} {i}", number=100 + i) for i in range(60)]
     search, _, index = await searcher([*copies, *PASSAGES])
-    found = await search.search(TENANT, LONG, limit=3)
+    found = (await search.find(TENANT, LONG, limit=3)).items
     assert len(found) == 3
     assert index.limits == [32, 160]
 
@@ -232,13 +232,39 @@ async def test_a_reranker_that_fails_leaves_the_order_and_its_reason() -> None:
     assert (found.reranker, found.failure) == (None, "timeout: too late")
 
 
+@pytest.mark.parametrize(
+    ("scores", "says"),
+    [
+        ([float("nan")] * 3, "protocol: "),
+        ([1e308, -1e308, 0.0], "protocol: "),
+        ([1.0, 2.0], "protocol: "),
+        (["best", "good", "bad"], "TypeError"),
+        (None, "TypeError"),
+    ],
+)
+async def test_whatever_a_reranker_gives_there_is_an_order_and_it_says_why(scores: Any, says: str) -> None:
+    class Broken(Backwards):
+        async def rerank(self, query: str, candidates: Sequence[Candidate]) -> list[float]:
+            given: list[float] = scores
+            return given
+
+    search, _, _ = await searcher(PASSAGES)
+    plain = await search.find(TENANT, "loop counter")
+    search._reranker = Broken()
+    found = await search.find(TENANT, "loop counter", rerank=True)
+    assert len(found.items) == 3
+    assert found.items == plain.items
+    assert found.failure is not None
+    assert found.failure.startswith(says)
+
+
 @pytest.mark.parametrize("most", [10_000, 0])
 async def test_a_filter_goes_into_the_index_where_few_match_else_over_what_it_finds(most: int) -> None:
     curated = replace(passage("a loop in a curated text", number=999, document=UUID(int=9)), document_type="curated")
     others = [passage(f"loop {n}", number=100 + n, document=UUID(int=100 + n)) for n in range(200)]
     search, shown, index = await searcher([*others, curated])
     shown.most = most
-    found = await search.search(TENANT, "loop", limit=1, documents=DocumentFilter(types=("curated",)))
+    found = (await search.find(TENANT, "loop", limit=1, documents=DocumentFilter(types=("curated",)))).items
     assert [item.passage for item in found] == [curated]
     assert index.limits == ([24] if most else [24, 120, 600])
 

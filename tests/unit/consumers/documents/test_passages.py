@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.documents.parse.document import Block, BlockKind, ParsedDocument
-from consumers.documents.passages import PassageDraft, split_into_passages
+from consumers.documents.passages import PassageDraft, PassageSize, split_into_passages
 from providers.tokens import TiktokenCounter
 
 
@@ -78,9 +78,9 @@ def documents(draw: st.DrawFn) -> ParsedDocument:
 @given(documents(), st.integers(3, 40), st.integers(3, 60))
 @settings(max_examples=300, deadline=None)
 def test_spans_are_exact_and_everything_is_covered(parsed: ParsedDocument, target: int, most: int) -> None:
-    passages = split_into_passages(parsed, WordCounter(), target_tokens=target, max_tokens=most)
+    passages = split_into_passages(parsed, WordCounter(), PassageSize(target, most))
     check(parsed, passages, WordCounter(), most)
-    assert passages == split_into_passages(parsed, WordCounter(), target_tokens=target, max_tokens=most)
+    assert passages == split_into_passages(parsed, WordCounter(), PassageSize(target, most))
 
 
 def assembled(*pieces: tuple[BlockKind, str, int]) -> ParsedDocument:
@@ -106,7 +106,7 @@ def test_headings_lead_passages_and_make_their_path() -> None:
         ("heading", "Annex", 1),
         ("paragraph", words(40, "more"), 0),
     )
-    passages = split_into_passages(parsed, WordCounter(), target_tokens=60, max_tokens=100)
+    passages = split_into_passages(parsed, WordCounter(), PassageSize(60, 100))
     assert [passage.heading_path for passage in passages] == [("Guide", "Install"), ("Guide", "Use"), ("Annex",)]
     assert [passage.text.split()[0] for passage in passages] == ["#", "Use", "Annex"]
 
@@ -115,7 +115,7 @@ def test_a_short_opening_stays_with_its_first_subsection() -> None:
     parsed = assembled(
         ("heading", "Top", 1), ("paragraph", "Short.", 0), ("heading", "Sub", 2), ("paragraph", words(20), 0)
     )
-    (passage,) = split_into_passages(parsed, WordCounter(), target_tokens=60, max_tokens=100)
+    (passage,) = split_into_passages(parsed, WordCounter(), PassageSize(60, 100))
     assert passage.heading_path == ("Top",)
 
 
@@ -123,15 +123,13 @@ def test_a_short_opening_stays_with_its_first_subsection() -> None:
 def test_what_belongs_together_stays_whole_where_it_fits(kind: BlockKind) -> None:
     whole = "\n".join(f"row{n} a. B c. D" for n in range(12))
     parsed = assembled(("paragraph", words(50), 0), (kind, whole, 0), ("paragraph", words(50), 0))
-    passages = split_into_passages(parsed, WordCounter(), target_tokens=60, max_tokens=100)
+    passages = split_into_passages(parsed, WordCounter(), PassageSize(60, 100))
     assert sum(whole in passage.text for passage in passages) == 1
 
 
 def test_a_table_too_long_for_a_passage_is_cut_between_rows() -> None:
     rows = [f"row{n}. Alpha | beta. Gamma" for n in range(100)]
-    passages = split_into_passages(
-        assembled(("table", "\n".join(rows), 0)), WordCounter(), target_tokens=30, max_tokens=50
-    )
+    passages = split_into_passages(assembled(("table", "\n".join(rows), 0)), WordCounter(), PassageSize(30, 50))
     assert len(passages) > 5
     assert [row for passage in passages for row in passage.text.split("\n")] == rows
 
@@ -139,14 +137,14 @@ def test_a_table_too_long_for_a_passage_is_cut_between_rows() -> None:
 def test_long_paragraphs_are_cut_at_sentence_ends() -> None:
     sentences = [f"Sentence number {n} says e.g. this and v1.5 of that." for n in range(60)]
     parsed = assembled(("paragraph", " ".join(sentences), 0))
-    passages = split_into_passages(parsed, WordCounter(), target_tokens=50, max_tokens=80)
+    passages = split_into_passages(parsed, WordCounter(), PassageSize(50, 80))
     assert len(passages) > 5
     assert all(passage.text.startswith("Sentence") and passage.text.endswith("that.") for passage in passages)
 
 
 def test_chinese_sentences_need_no_spaces() -> None:
     parsed = assembled(("paragraph", "这是一个句子。" * 60, 0))
-    passages = split_into_passages(parsed, WordCounter(), target_tokens=20, max_tokens=40)
+    passages = split_into_passages(parsed, WordCounter(), PassageSize(20, 40))
     assert all(passage.text.endswith("。") for passage in passages)
 
 
