@@ -65,6 +65,10 @@ def _alike(example: Golden) -> list[Golden]:
     return [other for other in GOLDEN if other.headers["ce_type"] == example.kind]
 
 
+def test_no_two_examples_are_the_same_record() -> None:
+    assert len({example.headers["ce_id"] for example in GOLDEN}) == len(GOLDEN)
+
+
 @each_example
 def test_headers_are_cloudevents_in_binary_mode(example: Golden) -> None:
     headers = example.headers
