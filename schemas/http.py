@@ -6,18 +6,17 @@ U+0000 and of lone surrogates, which neither PostgreSQL nor UTF-8 can hold.
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pydantic_core import PydanticCustomError
 
 from schemas.attributes import Attributes, SentAttributes
 from schemas.events import Citation, CompletionStatus, ErrorInfo, MessageStatus, TokenUsage
 from schemas.moments import Moment
 from schemas.records import may_gain_fields
+from schemas.texts import refuse_blank, refuse_hiding, refuse_nul
 
 MAX_CONTENT_CHARS = 100_000
 MAX_NAME_CHARS = 200
@@ -27,36 +26,15 @@ MAX_TAGS = 50
 ItemT = TypeVar("ItemT")
 
 DocumentStatus = Literal["queued", "parsing", "embedding", "indexing", "indexed", "failed"]
-_HIDING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-
 SearchMode = Literal["hybrid", "vector", "text"]
 
 
-def refuse_nul(text: str) -> str:
-    """The text itself. Raises: PydanticCustomError `nul_character`."""
-    if "\x00" in text:
-        raise PydanticCustomError("nul_character", "U+0000 cannot be stored")
-    return text
-
-
-def _refuse_blank(text: str) -> str:
-    if not text or text.isspace():
-        raise PydanticCustomError("blank", "must not be empty")
-    return text
-
-
-def _refuse_hiding(text: str) -> str:
-    if _HIDING.search(text):
-        raise PydanticCustomError("hiding", "must have no control characters, and none that turn the order of letters")
-    return text
-
-
 Text = Annotated[str, AfterValidator(refuse_nul)]
-_FILLED = AfterValidator(lambda text: _refuse_blank(refuse_nul(text)))  # after the length: its message says characters
+_FILLED = AfterValidator(lambda text: refuse_blank(refuse_nul(text)))  # after the length: its message says characters
 Filled = Annotated[str, _FILLED]
 Content = Annotated[str, Field(max_length=MAX_CONTENT_CHARS), _FILLED]
 Name = Annotated[str, Field(max_length=MAX_NAME_CHARS), _FILLED]
-DocumentName = Annotated[str, Field(max_length=500), _FILLED, AfterValidator(_refuse_hiding)]
+DocumentName = Annotated[str, Field(max_length=500), _FILLED, AfterValidator(refuse_hiding)]
 Tags = Annotated[list[Annotated[str, Field(max_length=100), _FILLED]], Field(max_length=MAX_TAGS)]
 DocumentType = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
 

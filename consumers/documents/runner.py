@@ -72,8 +72,7 @@ class DocumentJobs:
         size_of: SizeOf = lambda _: DEFAULT_SIZE,
         caches_vectors: bool = False,
     ) -> None:
-        self._database, self._publisher = database, publisher
-        self._blobs, self._vectors = blobs, vectors
+        self._database, self._publisher, self._blobs, self._vectors = database, publisher, blobs, vectors
         self._slot_name, self._slots, self._lease_s, self._sweep_s = slot_name, slots, lease_s, sweep_s
         self._sandbox = Sandbox()
         self._job = Job(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.full_disk import full_disk
 from tests.labelled import write_labelled_set
 from tests.stack import DevStack
 
@@ -47,12 +46,3 @@ def test_details_that_cannot_be_written_are_refused_before_anything_is_measured(
     ended = dev_stack.ragline("eval", folder, "--mode", "text", "--details", details)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == f"error: --details: {details} cannot be written: No such file or directory\n"
-
-
-def test_what_is_measured_is_told_though_the_disk_of_the_details_is_full(dev_stack: DevStack, tmp_path: Path) -> None:
-    folder, details = write_labelled_set(tmp_path), tmp_path / "details.jsonl"
-    with full_disk(2048):
-        ended = dev_stack.ragline("eval", folder, "--json", "--mode", "text", "--details", details)
-    assert json.loads(ended.stdout)["modes"]["text"]["ndcg@10"] > 0.8
-    assert ended.stderr == f"error: --details: {details} could not be written to its end: File too large\n"
-    assert ended.returncode == 1
