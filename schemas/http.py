@@ -6,6 +6,7 @@ U+0000 and of lone surrogates, which neither PostgreSQL nor UTF-8 can hold.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
@@ -24,6 +25,8 @@ MAX_TAGS = 50
 ItemT = TypeVar("ItemT")
 
 DocumentStatus = Literal["queued", "parsing", "embedding", "indexing", "indexed", "failed"]
+_HIDING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
 SearchMode = Literal["hybrid", "vector", "text"]
 
 
@@ -40,11 +43,18 @@ def _refuse_blank(text: str) -> str:
     return text
 
 
+def _refuse_hiding(text: str) -> str:
+    if _HIDING.search(text):
+        raise PydanticCustomError("hiding", "must have no control characters, and none that turn the order of letters")
+    return text
+
+
 Text = Annotated[str, AfterValidator(refuse_nul)]
 _FILLED = AfterValidator(lambda text: _refuse_blank(refuse_nul(text)))  # after the length: its message says characters
 Filled = Annotated[str, _FILLED]
 Content = Annotated[str, Field(max_length=MAX_CONTENT_CHARS), _FILLED]
 Name = Annotated[str, Field(max_length=MAX_NAME_CHARS), _FILLED]
+DocumentName = Annotated[str, Field(max_length=500), _FILLED, AfterValidator(_refuse_hiding)]
 Tags = Annotated[list[Annotated[str, Field(max_length=100), _FILLED]], Field(max_length=MAX_TAGS)]
 DocumentType = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
 
@@ -109,7 +119,7 @@ class NewDocument(RequestBody):
 
     text: Filled | None = None
     url: Text | None = None
-    name: Annotated[str, Field(max_length=500), _FILLED] | None = None
+    name: DocumentName | None = None
     type: DocumentType = "document"
     tags: Tags = Field(default_factory=list)
 
@@ -118,7 +128,7 @@ class DocumentChange(RequestBody):
     """What is to be another of a document: its text (a new version), its name, type or tags; what is absent stays."""
 
     text: Filled | None = None
-    name: Annotated[str, Field(max_length=500), _FILLED] | None = None
+    name: DocumentName | None = None
     type: DocumentType | None = None
     tags: Tags | None = None
 

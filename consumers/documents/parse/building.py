@@ -19,6 +19,7 @@ _TABLE = str.maketrans(
     }
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
+MAX_BLOCKS = 250_000
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*){2,}")
 
 
@@ -63,6 +64,9 @@ class TextBuilder:
         on_open_page = self._page_start is not None and self._page_start == self._length
         if self._blocks and not on_open_page:
             self._append(gap)
+        if len(self._blocks) == MAX_BLOCKS:
+            what = "headings, paragraphs and tables"
+            raise ParseFailed("too_large_text", f"The document has more than {MAX_BLOCKS:,} {what}; split it.")
         start = self._length
         self._append(text)
         page = None if self._page_start is None else len(self._pages) + 1

@@ -25,14 +25,16 @@ async def read_or_die(path: Path, claim: Claim) -> Reading:
 async def main(dsn: str, bootstrap: str, folder: str, name: str, api_base: str = "") -> None:
     """Learns until SIGTERM, by the embeddings of API_BASE and with a cache, or by itself.
 
-    Then every embedded text is a line in FOLDER/embedded.
+    Then every embedded text is a line in FOLDER/embedded. What NAME begins with `real` reads files by the real parsers.
     """
     embedder: Embedder = HashEmbedder(log=Path(folder) / "embedded", delay_s=0.05)
     if api_base:
         embedder = build_embedder(EmbeddingSpec("openai/e", api_base=api_base, dimensions=DIMENSIONS))
     async with (
         open_room(dsn, bootstrap, Path(folder)) as room,
-        room.learning(embedder, name=name, read=read_or_die, caches_vectors=bool(api_base)),
+        room.learning(
+            embedder, name=name, read=None if name.startswith("real") else read_or_die, caches_vectors=bool(api_base)
+        ),
     ):
         stopped = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.documents.parse.building import TextBuilder, clean
+from consumers.documents.parse.building import MAX_BLOCKS, TextBuilder, clean
 from consumers.documents.parse.document import BlockKind, ParseFailed
 from tests.unit.consumers.documents.parse.well_formed import assert_well_formed
 
@@ -51,6 +51,16 @@ def test_a_title_is_one_line_or_none() -> None:
         builder = TextBuilder(max_characters=100)
         builder.add("paragraph", "text")
         assert builder.finish("text/plain", title=title).title == expected
+
+
+def test_more_pieces_than_may_be_are_refused() -> None:
+    builder = TextBuilder(max_characters=10 * MAX_BLOCKS)
+    for _ in range(MAX_BLOCKS):
+        builder.add("paragraph", "a")
+    builder.add("paragraph", " ")
+    with pytest.raises(ParseFailed, match="more than 250,000 headings, paragraphs and tables; split it") as caught:
+        builder.add("paragraph", "a")
+    assert caught.value.code == "too_large_text"
 
 
 def test_more_than_may_be_is_refused() -> None:
