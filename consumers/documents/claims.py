@@ -139,6 +139,20 @@ async def others_wait(database: Database) -> bool:
     return bool(found)
 
 
+async def another_waits(database: Database, *, than: UUID, heavy: Collection[UUID]) -> bool:
+    """Whether a small file of another tenant, none of `heavy`, could be claimed now. Raises: Retry."""
+    async with database.transaction() as work:
+        found = await work.fetchval(
+            "SELECT EXISTS (SELECT FROM document_versions WHERE status IN ('queued', 'parsing', 'embedding')"
+            " AND (lease_until IS NULL OR lease_until <= now()) AND (not_before IS NULL OR not_before <= now())"
+            " AND tenant_id <> $1 AND size_bytes <= $2 AND document_id <> ALL($3::uuid[]))",
+            than,
+            SMALL_BYTES,
+            list(heavy),
+        )
+    return bool(found)
+
+
 async def renew(database: Database, claims: Sequence[Claim], *, lease_s: float) -> list[Claim]:
     """Prolongs the leases; those of `claims` that another process took or whose document was deleted. Raises: Retry."""
     async with database.transaction() as work:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from consumers.documents.checkpoints import Checkpoints
 from consumers.documents.claims import Claim, LeaseLost
 from consumers.documents.downloads import temporary_folder
 from consumers.documents.parse.document import OVER_LIMITS, ParseFailed
-from consumers.documents.reading import Read
+from consumers.documents.reading import Read, Reading
 from consumers.documents.vectors import PassageVectors
 from providers.ports import ProviderError
 from schemas.errors import Retry
@@ -43,6 +43,7 @@ TURN_S = 10.0
 STORE_PATIENCE_S, STORE_AGAIN_S = 60.0, 0.5
 """What is embedded waits so long for PostgreSQL to be stored; it is tried again so often."""
 BATCH_SIZE = 128
+A_WHILE_S = 0.25
 TELL_S = 1.0
 """How often the pages that are read are told."""
 
@@ -87,6 +88,7 @@ class Job:
         vectors: PassageVectors,
         read: Read,
         pages_read: Callable[[Path], tuple[int, int]],
+        must_give_way: Callable[[Claim], Awaitable[bool]],
         max_attempts: int,
         batch_size: int = BATCH_SIZE,
         turn_s: float = TURN_S,
@@ -96,6 +98,7 @@ class Job:
         self._vectors = vectors
         self._read = read
         self._pages_read = pages_read
+        self._must_give_way = must_give_way
         self._max_attempts = max_attempts
         self._batch_size = batch_size
         self._turn_s = turn_s
@@ -152,7 +155,7 @@ class Job:
             telling = asyncio.create_task(self._tell_pages(claim, path))
             try:
                 with _PARSE.time(), _step("documents parse", claim):
-                    reading = await self._read(path, claim)
+                    reading = await self._read_in_turn(path, claim)
             except ParseFailed as failed:
                 if claim.is_light and failed.code in OVER_LIMITS:
                     raise _IsHeavy from failed
@@ -164,6 +167,22 @@ class Job:
             raise _Failed("empty_document", "The file has no text.")
         await self._blobs.put_bytes(f"{claim.prefix}text.txt", reading.text.encode())
         await self._checkpoints.parsed(claim, reading, model=self._vectors.model, batch_size=self._batch_size)
+
+    async def _read_in_turn(self, path: Path, claim: Claim) -> Reading:
+        """In a light place it is heavy, too, if it takes a while and its tenant keeps another from every place."""
+
+        async def read() -> Reading:
+            return await self._read(path, claim)
+
+        reading = asyncio.create_task(read())
+        try:
+            while claim.is_light and not (await asyncio.wait({reading}, timeout=A_WHILE_S))[0]:
+                if await self._must_give_way(claim):
+                    raise _IsHeavy
+            return await reading
+        finally:
+            reading.cancel()
+            await asyncio.wait({reading})
 
     async def _tell_pages(self, claim: Claim, path: Path) -> None:
         """Until cancelled. What cannot be told is told the next time, or by whoever has the lease."""

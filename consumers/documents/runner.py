@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from consumers.documents.checkpoints import Checkpoints
-from consumers.documents.claims import Claim, claim, hand_over, renew
+from consumers.documents.claims import Claim, another_waits, claim, hand_over, renew
 from consumers.documents.downloads import remove_stale
 from consumers.documents.job import BATCH_SIZE, RETRY_S, Job, Release
 from consumers.documents.overdue import settle_overdue
@@ -80,6 +80,7 @@ class DocumentJobs:
             vectors=PassageVectors(database, embedder, caches=caches_vectors),
             read=read or sandboxed(self._sandbox, token_counter),
             pages_read=self._sandbox.pages_read,
+            must_give_way=self._must_give_way,
             max_attempts=max_attempts,
             batch_size=batch_size,
         )
@@ -161,6 +162,17 @@ class DocumentJobs:
             task.add_done_callback(self._ended)
             self._held[claimed.fence] = _Held(claimed, task)
 
+    async def _must_give_way(self, claimed: Claim) -> bool:
+        """Whether its tenant has every place here while a small file of another one waits."""
+        holders = {held.claim.tenant_id for held in self._held.values()}
+        if len(self._held) < self._slots or holders != {claimed.tenant_id}:
+            return False
+        try:
+            return await another_waits(self._database, than=claimed.tenant_id, heavy=self._heavy)
+        except Retry as retry:
+            logger.warning("documents: %s", retry)
+            return False
+
     async def _run(self, claimed: Claim) -> None:
         """One attempt; whatever comes out of it, the slot is free again after."""
         release: Release | None = Release()
@@ -174,10 +186,10 @@ class DocumentJobs:
         finally:
             if release is not None:
                 await self._let_go(claimed, release)
-            if release is not None and release.is_heavy:
-                self._heavy.add(claimed.document_id)
-            else:
+            if release is None:
                 self._heavy.discard(claimed.document_id)
+            elif release.is_heavy:
+                self._heavy.add(claimed.document_id)
             del self._held[claimed.fence]
             self._wake()
 

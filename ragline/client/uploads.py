@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
+import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 from uuid import UUID
 
 import aiohttp
@@ -17,9 +20,10 @@ from pydantic import BaseModel, ValidationError
 
 from ragline.client.connection import Connection
 from ragline.client.errors import RefusedError, WrongUseError
-from schemas.http import DocumentProgress, DocumentView
+from schemas.http import DocumentProgress, DocumentView, Page
 
 _RETRY_AFTER_S = 5.0
+_NO_HEADER = re.compile("[\x00-\x1f\x7f]")
 _TERMINAL = {"indexed", "failed", "deleted"}
 
 ViewT = TypeVar("ViewT", bound=BaseModel)
@@ -98,26 +102,32 @@ async def upload(
     begun: Callable[[_Sent], None] = lambda _: None,
 ) -> Uploaded:
     """Sends one file and waits until it is indexed or has failed. Raises: UnreachableError."""
-    return await _upload(connection, path, lambda: _form(path), wait=wait, tell=tell, begun=begun)
+    return await _upload(
+        connection, path, lambda: _send(connection, lambda: _form(path)), wait=wait, tell=tell, begun=begun
+    )
 
 
 async def upload_text(connection: Connection, text: str, *, name: str, tags: Sequence[str] = ()) -> Uploaded:
     """As `upload`, for text at hand."""
     body = {"json": {"text": text, "name": name, "tags": list(tags)}}
-    return await _upload(connection, Path(name), lambda: body, wait=True, tell=lambda _: None, begun=lambda _: None)
+
+    async def send() -> _Sent:
+        return await _send(connection, lambda: body)
+
+    return await _upload(connection, Path(name), send, wait=True, tell=lambda _: None, begun=lambda _: None)
 
 
 async def _upload(
     connection: Connection,
     path: Path,
-    body: Callable[[], dict[str, Any]],
+    send: Callable[[], Awaitable[_Sent]],
     *,
     wait: bool,
     tell: Callable[[DocumentProgress], None],
     begun: Callable[[_Sent], None],
 ) -> Uploaded:
     try:
-        sent = await _send(connection, body)
+        sent = await send()
         begun(sent)
     except RefusedError as error:
         return Uploaded(path, None, "refused", is_new=False, error=str(error))
@@ -145,19 +155,55 @@ async def _upload(
 
 
 async def _send(connection: Connection, body: Callable[[], dict[str, Any]]) -> _Sent:
-    """Sends the bytes; those of a document that has failed are tried again. Raises: RefusedError."""
+    """Sends the bytes. Raises: RefusedError."""
     try:
         return _Sent((await _posted(connection, "/api/v1/documents", _Id, body)).id)
     except RefusedError as error:
         there = _duplicate_of(error)
         if there is None:
             raise
-    found = await connection.get(f"/api/v1/documents/{there.document_id}", DocumentView)
-    if found.status != "failed" or there.version not in {None, found.version}:
         return there
-    restore = {"json": {"restore": found.version}}
-    await _posted(connection, f"/api/v1/documents/{found.id}/versions", _Restored, lambda: restore)
-    return replace(there, is_tried_again=True)
+
+
+class _Failed:
+    """The documents that have failed, by their bytes."""
+
+    def __init__(self, found: Mapping[tuple[int, str], DocumentView]) -> None:
+        self._found = found
+
+    @classmethod
+    async def of(cls, connection: Connection) -> _Failed:
+        """Those of the library. Raises: RefusedError; UnreachableError."""
+        found: dict[tuple[int, str], DocumentView] = {}
+        cursor = ""
+        while True:
+            page = await connection.get(f"/api/v1/documents?status=failed&limit=200{cursor}", Page[DocumentView])
+            found |= {(document.size_bytes, document.sha256): document for document in page.items}
+            if page.next_cursor is None:
+                return cls(found)
+            cursor = f"&cursor={quote(page.next_cursor)}"
+
+    async def try_again(self, connection: Connection, path: Path) -> _Sent | None:
+        """The one with the file's bytes goes back to work; None if there is none, or it is another's by now."""
+        document = await asyncio.to_thread(self._like, path)
+        if document is None:
+            return None
+        restore = {"json": {"restore": document.version}}
+        try:
+            await _posted(connection, f"/api/v1/documents/{document.id}/versions", _Restored, lambda: restore)
+        except RefusedError:
+            return None
+        return _Sent(document.id, is_new=False, is_tried_again=True)
+
+    def _like(self, path: Path) -> DocumentView | None:
+        try:
+            size = path.stat().st_size
+            if all(size != known for known, _ in self._found):
+                return None
+            with path.open("rb") as file:
+                return self._found.get((size, hashlib.file_digest(file, "sha256").hexdigest()))
+        except OSError:
+            return None  # sending it says why
 
 
 class _Id(BaseModel):
@@ -189,19 +235,25 @@ async def upload_all(
     done: Callable[[Uploaded], None],
     n_at_once: int = 4,
 ) -> list[Uploaded]:
-    """Sends the files, a few at once; the results stand in the files' order.
+    """Sends the files, a few at once; the results stand in the files' order. What has failed before is tried again.
 
     Cancelled, it sends no more, deletes what it sent that is not learnt yet, and returns what became of each.
     """
     free = asyncio.Semaphore(n_at_once)
     begun: dict[Path, _Sent] = {}
+    failed = await _Failed.of(connection)
+
+    async def send(path: Path) -> _Sent:
+        return await failed.try_again(connection, path) or await _send(connection, lambda: _form(path))
 
     async def one(path: Path) -> Uploaded:
         def keep(sent: _Sent) -> None:
             begun[path] = sent
 
         async with free:
-            result = await upload(connection, path, wait=wait, tell=lambda told: tell(path, told), begun=keep)
+            result = await _upload(
+                connection, path, lambda: send(path), wait=wait, tell=lambda told: tell(path, told), begun=keep
+            )
         done(result)
         return result
 
@@ -244,8 +296,8 @@ def _form(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise RefusedError(0, "", f"the file cannot be read: {error.strerror}") from error
     form = aiohttp.FormData(quote_fields=False)
-    name = path.name.encode("utf-8", "replace").decode()
-    form.add_field("file", file, filename=name, content_type="application/octet-stream")
+    name = _NO_HEADER.sub("", path.name).encode("utf-8", "replace").decode()
+    form.add_field("file", file, filename=name or "untitled", content_type="application/octet-stream")
     return {"data": form}
 
 

@@ -51,6 +51,26 @@ async def test_small_bombs_hold_up_no_small_file_of_any_tenant(room: Room) -> No
     assert bombs.lit.count(True) <= 2, "what is known to be heavy takes no light place again"
 
 
+async def test_a_tenant_with_both_places_gives_one_up_to_another(room: Room) -> None:
+    """Its files are not over any limit: they only take a while. Its own small files wait for them."""
+    may_end = asyncio.Event()
+
+    async def read(path: Path, claim: Claim) -> Reading:
+        if claim.name == "slow":
+            await may_end.wait()
+        return await read_lines(path, claim)
+
+    async with room.consuming(), room.learning(HashEmbedder(), read=read):
+        slow = [await room.upload(b"slow %d" % n, "slow") for n in range(2)]
+        room.tenant_id = new_id()
+        other = await room.upload(b"a small file")
+        assert isinstance(await room.heard.end(other), DocumentIndexed)
+        may_end.set()
+        for document_id in slow:
+            assert isinstance(await room.heard.end(document_id), DocumentIndexed)
+            assert (await room.version(document_id))["attempt"] <= 2
+
+
 async def test_a_place_alone_is_never_light(room: Room) -> None:
     bombs = Bombs()
     bombs.may_end.set()

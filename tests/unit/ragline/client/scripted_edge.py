@@ -58,6 +58,7 @@ class ScriptedEdge:
                 (202, {"message": {}, "completion": {"id": COMPLETION, "stream_url": completion()["stream_url"]}})
             ],
             f"GET /api/v1/completions/{COMPLETION}": [(200, completion())],
+            "GET /api/v1/documents": [(200, {"items": [], "next_cursor": None})],
             "POST /api/v1/documents": [(202, document(status="queued"))],
             f"GET /api/v1/documents/{DOCUMENT}": [(200, document())],
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -57,15 +58,31 @@ async def test_what_is_there_already_counts(tmp_path: Path) -> None:
 
 async def test_what_failed_is_tried_again(tmp_path: Path) -> None:
     edge = ScriptedEdge([progress("indexed")])
-    there = {"document_id": DOCUMENT, "version": 2}
-    edge.answers["POST /api/v1/documents"] = [(409, problem("duplicate_document", "same bytes", **there))]
-    failed = document(status="failed", version=2, error={"code": "timeout", "message": "too slow"})
-    edge.answers[f"GET /api/v1/documents/{DOCUMENT}"] = [(200, failed), (200, document(version=2))]
+    same = {"size_bytes": 5, "sha256": hashlib.sha256(b"bytes").hexdigest()}
+    failed = document(status="failed", version=2, error={"code": "timeout", "message": "too slow"}, **same)
+    other = document(id=OTHER_DOCUMENT, status="failed", size_bytes=5)
+    edge.answers["GET /api/v1/documents"] = [
+        (200, {"items": [other], "next_cursor": "n=xt&"}),
+        (200, {"items": [failed], "next_cursor": None}),
+    ]
+    edge.answers[f"GET /api/v1/documents/{DOCUMENT}"] = [(200, document(version=2))]
     waits = (429, problem("too_many_waiting", "1000 documents wait already", retry_after_s=0))
     edge.answers[f"POST /api/v1/documents/{DOCUMENT}/versions"] = [waits, (202, {"version": 2})]
     result, seen = await _upload(edge, tmp_path / "again.pdf")
     assert (result.status, result.is_new, result.is_tried_again, result.error) == ("indexed", False, True, None)
     assert (len(edge.sent(f"POST /api/v1/documents/{DOCUMENT}/versions", "Idempotency-Key")), seen) == (2, ["indexed"])
+    assert edge.sent("POST /api/v1/documents", "Idempotency-Key") == []
+
+
+async def test_what_cannot_be_tried_again_is_sent(tmp_path: Path) -> None:
+    edge = ScriptedEdge([progress("indexed")])
+    same = {"size_bytes": 5, "sha256": hashlib.sha256(b"bytes").hexdigest()}
+    failed = document(id=OTHER_DOCUMENT, status="failed", **same)
+    edge.answers["GET /api/v1/documents"] = [(200, {"items": [failed], "next_cursor": None})]
+    gone = problem("document_not_found", "gone")
+    edge.answers[f"POST /api/v1/documents/{OTHER_DOCUMENT}/versions"] = [(404, gone)]
+    result, _ = await _upload(edge, tmp_path / "again.pdf")
+    assert (result.status, result.is_new, str(result.document_id)) == ("indexed", True, DOCUMENT)
 
 
 async def test_cancelled_it_takes_back_what_is_new_and_not_learnt(tmp_path: Path) -> None:
@@ -119,9 +136,13 @@ async def test_cancelled_it_leaves_what_was_there_before(tmp_path: Path) -> None
     assert not [what for what, _ in edge.requests if what.startswith("DELETE")]
 
 
-async def test_a_name_that_is_no_text_and_a_file_that_vanished(tmp_path: Path) -> None:
-    result, _ = await _upload(ScriptedEdge([progress("indexed")]), tmp_path / os.fsdecode(b"caf\xe9.txt"))
+@pytest.mark.parametrize("name", [b"caf\xe9.txt", b"a\x1b[31m.txt", b"a\r\nX-Evil: b.txt", b"\n", b'a"b\\.txt'])
+async def test_names_that_no_header_can_hold(tmp_path: Path, name: bytes) -> None:
+    result, _ = await _upload(ScriptedEdge([progress("indexed")]), tmp_path / os.fsdecode(name))
     assert result.status == "indexed"
+
+
+async def test_a_file_that_vanished(tmp_path: Path) -> None:
     edge = ScriptedEdge()
     async with serving(edge), Connection(Target((edge.url,), "a" * 64), patience_s=2.0) as connection:
         (gone,) = await upload_all(
