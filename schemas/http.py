@@ -288,10 +288,7 @@ class CompletionState(ResponseBody):
 
 
 class DocumentProgress(ResponseBody):
-    """How far the version that was last asked for is learnt: pages parsed, passages embedded.
-
-    `eta_s` is an estimate in seconds for the step, where there is one.
-    """
+    """How far the version that was last asked for is learnt. `eta_s` estimates the seconds of its step."""
 
     status: DocumentStatus | Literal["accepted", "deleted"]
     step: str

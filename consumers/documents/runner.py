@@ -68,8 +68,7 @@ class DocumentJobs:
         read: Read | None = None,
         caches_vectors: bool = False,
     ) -> None:
-        self._database = database
-        self._publisher = publisher
+        self._database, self._publisher = database, publisher
         self._blobs, self._vectors = blobs, vectors
         self._slot_name, self._slots = slot_name, slots
         self._lease_s, self._sweep_s = lease_s, sweep_s

@@ -65,7 +65,7 @@ def _bombs(folder: Path) -> dict[str, set[str]]:
     files = {
         "forms.pdf": page(stream(b"/X Do"), *drawn, resources=names),
         "loop.pdf": page(stream(b"/X Do"), form(b"/X Do /X Do", 6), resources=names),
-        "stream.pdf": page(packed_stream(b"q " * (MEGABYTE // 2) for _ in range(256))),
+        "stream.pdf": page(packed_stream(b"q " * (MEGABYTE // 2) for _ in range(160))),
     }
     for name, data in files.items():
         (folder / name).write_bytes(data)
