@@ -75,7 +75,7 @@ def _variable(path: tuple[str, ...]) -> str:
 def _shown(name: str, value: object) -> Any:
     if isinstance(value, SecretStr):
         secret = value.get_secret_value()
-        return _without_password(secret) if name.endswith("_dsn") else secret if secret.startswith("env:") else MASK
+        return _without_password(secret) if name == "postgres_dsn" else secret if secret.startswith("env:") else MASK
     return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ragline.cli.printable import printable
 from ragline.cli.servers import kafka_bootstrap, postgres_dsn, quiet_clients
 from ragline.client.errors import WrongUseError
 
@@ -97,7 +98,7 @@ def _show(findings: Sequence[Finding]) -> None:
     for column in ("", "check", "found"):
         table.add_column(column, overflow="fold")
     for one in findings:
-        found = Text(one.found)
+        found = Text(printable(one.found))
         if one.remedy:
             found.append(f"\n→ {one.remedy}", style="bold" if one.status == "wrong" else "")
         table.add_row(Text(one.status, style=_STYLES[one.status]), one.name, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ragline.doctor.collector import collector
 from ragline.doctor.disk import disk
 from ragline.doctor.edges import edges
 from ragline.doctor.findings import Group
@@ -26,5 +27,6 @@ def groups(settings: Settings) -> list[Group]:
         Group("blobs", blobs, BLOBS_REMEDY),
         Group("vectors", vectors, VECTORS_REMEDY),
         *model_groups(settings),
-        Group("edges", edges, ""),
+        Group("edges", edges, "Start `ragline edge`."),
+        Group("collector", collector, "Start the collector."),
     ]

@@ -53,7 +53,7 @@ class Group:
     name: str
     look: Look
     remedy: str
-    within_s: float = 15.0
+    within_s: float = 30.0
 
 
 async def examine(patient: Patient, groups: Sequence[Group]) -> list[Finding]:

@@ -9,10 +9,11 @@ from ragline.doctor.clocks import clock
 from ragline.doctor.disk import free_space
 from ragline.doctor.findings import Finding, Patient
 from ragline.settings import Settings
-from ragline.wiring.doctor import CONSUMER_GROUPS, count_dead_letters, publish_nothing
+from ragline.wiring.doctor import consumer_lags, count_dead_letters, publish_nothing
 from schemas.errors import Retry
 from schemas.topics import BROKERS_CLOCK, CHAT_CHUNKS
-from storage.log.cluster import FETCH, JOIN_GROUP, PRODUCE, ClusterState, Lag, cluster_state, group_lags
+from storage.log.cluster import FETCH, JOIN_GROUP, PRODUCE, ClusterState, cluster_state
+from storage.log.lag import Lag
 from storage.log.topic_admin import TopicDiff, diff_topics
 
 REMEDY = "Start Kafka (`ragline dev` starts its own), or set RAGLINE_KAFKA_BOOTSTRAP to its address."
@@ -36,7 +37,7 @@ async def kafka(patient: Patient) -> AsyncGenerator[Finding, None]:
         async for finding in _publish(patient, state):
             yield finding
     if state.topics:
-        yield _lags(await group_lags(bootstrap, CONSUMER_GROUPS), patient.wall_s())
+        yield _lags(await consumer_lags(bootstrap), patient.wall_s())
 
 
 async def dead_letters(patient: Patient) -> AsyncGenerator[Finding, None]:
@@ -151,14 +152,14 @@ async def _publish(patient: Patient, state: ClusterState) -> AsyncGenerator[Find
         yield Finding("kafka.clock", "skipped", f"{CHAT_CHUNKS.name} does not have the broker's stamps", _APPLY)
 
 
-def _lags(lags: dict[str, Lag], now_s: float) -> Finding:
+def _lags(lags: list[Lag], now_s: float) -> Finding:
     waiting = [
-        (group, lag.n_records, 0.0 if lag.oldest_ms is None else now_s - lag.oldest_ms / 1000)
-        for group, lag in lags.items()
+        (lag.group, lag.n_records, 0.0 if lag.oldest_s is None else now_s - lag.oldest_s)
+        for lag in lags
         if lag.n_records
     ]
     if not waiting:
-        return Finding("kafka.lag", "ok", f"{', '.join(lags)} have read everything")
+        return Finding("kafka.lag", "ok", f"{', '.join(lag.group for lag in lags)} have read everything")
     found = ", ".join(f"{group}: {n} records, the oldest {age_s:.0f} s old" for group, n, age_s in waiting)
     if all(age_s < LAG_OLD_S for *_, age_s in waiting):
         return Finding("kafka.lag", "ok", found)

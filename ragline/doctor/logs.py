@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,10 @@ _RAISED = re.compile(
 )
 _QUOTED = re.compile(r"""(?<!\w)(?:(["'`]).*\1|["'`].*|[«“„‘].*[»”“’]|[«“„‘].*)""")
 _ASSIGNED = re.compile(r"=\(.*\)|=\[.*\]|=\{.*\}")
+
+
+_FIELDS = ("time", "level", "process", "logger", "message", "trace_id", "error")
+"""Of a line that is a JSON object (`log_format = "json"`)."""
 
 
 def log_tails(home: Path, redactor: Redactor) -> Iterator[tuple[str, str]]:
@@ -52,10 +57,27 @@ def shown(lines: list[str], redactor: Redactor) -> Iterator[str]:
 
 
 def _kept(line: str) -> str | None:
+    if line.startswith("{"):
+        return _kept_of_json(line)
     if _FRAME.fullmatch(line) or _FIXED.fullmatch(line):
         return line
     if _STAMPED.match(line):
-        return None if _STATEMENT.search(line) else _ASSIGNED.sub("=…", _QUOTED.sub("…", line))
+        return None if _STATEMENT.search(line) else _unquoted(line)
     if raised := _RAISED.fullmatch(line):
         return raised[1]
     return None
+
+
+def _kept_of_json(line: str) -> str | None:
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return None
+    kept = {name: told[name] for name in _FIELDS if name in told}
+    if isinstance(error := kept.get("error"), dict):
+        kept["error"] = {name: error[name] for name in ("type", "frames") if name in error}
+    return json.dumps(kept | {"message": _unquoted(str(told.get("message", "")))}, ensure_ascii=False)
+
+
+def _unquoted(text: str) -> str:
+    return _ASSIGNED.sub("=…", _QUOTED.sub("…", text))

@@ -55,11 +55,13 @@ def _secret_files(settings: Settings) -> Finding:
     if toml is not None and any(secret in toml.read_text() for secret in written_secrets(settings)):
         files.append(toml)
     there = [path for path in files if path.is_file()]
+    if not there:
+        return Finding("secret_files", "ok", "there are none")
     readable = [path for path in there if path.stat().st_mode & _OTHERS_MAY]
     if readable:
         names = " ".join(map(str, readable))
         return Finding("secret_files", "wrong", f"others may read {names}", f"Run `chmod 600 {names}`.")
-    return Finding("secret_files", "ok", f"{', '.join(path.name for path in there) or 'there are none'}: owner only")
+    return Finding("secret_files", "ok", ", ".join(f"{path.name}: owner only" for path in there))
 
 
 def _contradictions(settings: Settings) -> Finding:

@@ -21,6 +21,7 @@ _SECRETS = "secrets.json"
 
 _SHAPES = (
     (re.compile(r"(://[^\s/@:]*):[^\s/]+@"), rf"\1:{MASK}@"),
+    (re.compile(r"(https?://)[^\s/@]+@"), rf"\1{MASK}@"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {MASK}"),
     (
         re.compile(
@@ -127,4 +128,6 @@ def _passwords(address: str) -> list[str]:
     with suppress(ValueError):
         split = urlsplit(address)
         found += [split.password or "", *parse_qs(split.query).get("password", [])]
+        if split.scheme.startswith("http"):  # as the key in a Sentry DSN
+            found.append(split.username or "")
     return [form for one in found if one for form in (one, unquote(one))]

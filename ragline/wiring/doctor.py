@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from consumers.relay.inspection import inspections
+from consumers.relay.lags import GROUPS
 from producers.replay.dead_letters import Wanted
 from providers.catalog import close_chat_models
 from providers.ports import ChatModel, Embedder, Reranker
@@ -26,21 +26,13 @@ from ragline.wiring.stores import (
 from schemas.chunks import AttemptOpened
 from schemas.envelope import Envelope
 from schemas.ids import new_id
-from schemas.topics import CHAT_CHUNKS, CHAT_COMMANDS, CHAT_EVENTS, KNOWLEDGE_COMMANDS, KNOWLEDGE_INDEX, Topic
+from schemas.topics import CHAT_CHUNKS
+from storage.log.lag import Lag, LagReader
 from storage.log.producer import LogProducer
 from storage.ports import BlobStore, VectorIndex
 from storage.postgres.unit_of_work import Database
 
 PUBLISH_WITHIN_S = 5.0
-
-CONSUMER_GROUPS: dict[str, Topic] = {
-    "transcript": CHAT_COMMANDS,
-    "documents": KNOWLEDGE_COMMANDS,
-    "index": KNOWLEDGE_INDEX,
-    "message_search": CHAT_EVENTS,
-    **{inspection.group: inspection.topic for inspection in inspections()},
-}
-"""Every group that commits offsets, and what it reads."""
 
 
 @asynccontextmanager
@@ -67,6 +59,16 @@ async def publish_nothing(bootstrap: str) -> float:
     finally:
         await producer.stop()
     return ack.timestamp / 1000
+
+
+async def consumer_lags(bootstrap: str) -> list[Lag]:
+    """How far each group is behind. Raises: Retry."""
+    reader = LagReader(bootstrap, client_id="ragline-doctor")
+    await reader.start()
+    try:
+        return await reader.read(GROUPS)
+    finally:
+        await reader.stop()
 
 
 async def count_dead_letters(bootstrap: str, dsn: str) -> int:

@@ -8,11 +8,17 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+)
 
 from schemas.errors import Retry
 from schemas.topics import Topic
 
+_NO_COORDINATOR_YET = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)
 _POLLS = 8
 _FIRST_RECORD_BYTES = 1024
 """The broker sends at least one batch of a partition, however large (KIP-74), and not many more."""
@@ -73,7 +79,7 @@ class LagReader:
         begins = await self._consumer.beginning_offsets(list(partitions))
         behind: dict[str, dict[TopicPartition, int]] = {}
         for group, topic in groups:
-            committed = await self._admin.list_consumer_group_offsets(group)
+            committed = await self._committed(group)
             behind[group] = {
                 partition: at
                 for partition in partitions
@@ -90,6 +96,14 @@ class LagReader:
             )
             for group, topic in groups
         ]
+
+    async def _committed(self, group: str) -> Mapping[TopicPartition, object]:
+        """A broker that has just started has no coordinator yet: being asked for one, it makes it."""
+        while True:
+            try:
+                return dict(await self._admin.list_consumer_group_offsets(group))
+            except _NO_COORDINATOR_YET:
+                await asyncio.sleep(0.1)
 
     async def _times(self, wanted: Iterable[tuple[TopicPartition, int]]) -> Mapping[tuple[TopicPartition, int], float]:
         """When the broker got the first record at or after each offset."""

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from consumers.relay.lags import GROUPS
 from ragline.settings import Settings
-from ragline.wiring.doctor import CONSUMER_GROUPS
 from ragline.wiring.stores import blob_store_at
 from storage.log.topic_admin import open_admin
 from tests.s3_front import s3_front
@@ -79,7 +79,7 @@ def test_a_document_on_s3_is_found_downloaded_and_well(stack: DevStack, document
     checks = {one["name"]: one for one in json.loads(ended.stdout)["checks"]}
     assert ended.returncode == 0, ended.stdout
     assert {name: one for name, one in checks.items() if one["status"] != "ok"}.keys() <= {
-        "disk.blobs", "disk.vectors", "disk.home", "disk.kafka", "open_files", "models",
+        "disk.blobs", "disk.vectors", "disk.home", "disk.kafka", "open_files", "collector",
     }, ended.stdout  # fmt: skip
     for name in ("blobs.race", "vectors.race", "relay", "workers", "edges", "embedding", "kafka.lag", "outbox"):
         assert checks[name]["status"] == "ok", checks[name]
@@ -92,4 +92,4 @@ def test_every_group_that_reads_is_known(stack: DevStack) -> None:
         async with open_admin(stack.report()["kafka_bootstrap"]) as admin:
             return {name for name, *_ in await admin.list_consumer_groups()}
 
-    assert asyncio.run(groups()) == CONSUMER_GROUPS.keys()
+    assert asyncio.run(groups()) == {group for group, _ in GROUPS}

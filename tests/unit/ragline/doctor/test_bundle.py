@@ -29,10 +29,12 @@ SECRETS = {
     "foreign": "plantedForeignPassword10",
     "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJwbGFudGVkIjoxMX0.c2lnbmF0dXJl",
     "query": "plantedquery12",
+    "sentry": "plantedSentryKey13",
 }
 CONTENT = ["the gardener buried the ring", "Kündigung Müller.pdf", "what does the contract say", "Where is the ring?"]
 
 TOML = f"""
+telemetry.sentry_dsn = "https://{SECRETS["sentry"]}@127.0.0.1:9/1"
 rerank_model = "r"
 rerank_api_base = "http://user:{SECRETS["basic"]}@127.0.0.1:9/v1?token={SECRETS["query"]}"
 rerank_api_key = "{SECRETS["rerank"]}"
@@ -63,6 +65,17 @@ pydantic_core._pydantic_core.ValidationError: 1 validation error for PostMessage
 {CONTENT[3]}
 {AT} WARNING x don't say "{CONTENT[0]}" or it's '{CONTENT[3]}'
 """
+JSON_LOG = json.dumps(
+    {
+        "time": "2026-11-21T15:00:00.001",
+        "level": "error",
+        "logger": "ragline",
+        "message": f"request 7 failed on '{CONTENT[0]}' with {SECRETS['model']}",
+        "error": {"type": "ValueError", "told": CONTENT[1], "frames": ["/srv/ragline/cli/main.py:12 main"]},
+        "extra": CONTENT[2],
+    },
+    ensure_ascii=False,
+)
 POSTGRES_LOG = f"""2026-11-21 15:00:00.008 UTC [7] ERROR:  duplicate key value violates "users_email_key"
 2026-11-21 15:00:00.008 UTC [7] DETAIL:  Key (email)=({CONTENT[2]}) already exists.
 2026-11-21 15:00:00.008 UTC [7] STATEMENT:  INSERT INTO messages VALUES ('{CONTENT[0]}',
@@ -90,6 +103,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     stamped = f"2026-11-21 15:00:00,009 ERROR ragline {everything.replace(SECRETS['foreign'], '')}\n"
     (home / "logs" / "worker-1.log").write_text(WORKER_LOG + stamped.replace(SECRETS["bearer"], ""))
     (home / "logs" / "postgres.log").write_text(POSTGRES_LOG)
+    (home / "logs" / "edge-1.log").write_text(f"{JSON_LOG}\n{JSON_LOG[:-5]}\n")
     return tmp_path
 
 
@@ -102,10 +116,9 @@ def test_a_bundle_holds_no_secret_and_no_content(folder: Path) -> None:
     with tarfile.open(path) as archive:
         files = {one.name: archive.extractfile(one) for one in archive.getmembers()}
         texts = {name: file.read().decode() for name, file in files.items() if file is not None}
-    assert sorted(texts) == [
-        "ragline-doctor/doctor.json", "ragline-doctor/logs/postgres.log", "ragline-doctor/logs/worker-1.log",
-        "ragline-doctor/settings.json", "ragline-doctor/topics.json", "ragline-doctor/versions.json",
-    ]  # fmt: skip
+    logs = {f"logs/{name}.log" for name in ("edge-1", "postgres", "worker-1")}
+    names = {"doctor.json", "settings.json", "topics.json", "versions.json", *logs}
+    assert texts.keys() == {f"ragline-doctor/{name}" for name in names}
     everywhere = "".join(texts.values()) + ended.output
     escaped = everywhere + everywhere.encode().decode("unicode_escape", errors="replace")
     for planted in (*SECRETS.values(), *CONTENT, "planted@example.com"):
@@ -118,6 +131,15 @@ def test_a_bundle_holds_no_secret_and_no_content(folder: Path) -> None:
 
 
 def test_what_a_log_may_show() -> None:
+    assert [json.loads(line) for line in shown([JSON_LOG], Redactor(SECRETS.values()))] == [
+        {
+            "time": "2026-11-21T15:00:00.001",
+            "level": "error",
+            "logger": "ragline",
+            "message": "request 7 failed on … with ********",
+            "error": {"type": "ValueError", "frames": ["/srv/ragline/cli/main.py:12 main"]},
+        }
+    ]
     lines = list(shown((WORKER_LOG + POSTGRES_LOG).splitlines(), Redactor(SECRETS.values())))
     text = "\n".join(lines)
     assert lines[0].endswith("transcript: retry: PostgreSQL: ConnectionRefusedError"), "what helps is kept"
