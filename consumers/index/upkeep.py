@@ -15,15 +15,17 @@ from storage.postgres.unit_of_work import Database
 logger = logging.getLogger(__name__)
 
 AFTER_ROWS, AFTER_SHARE = 5_000, 0.1
+AT_MOST_ROWS = 50_000
+"""So many may wait at any size: a search by text reads each of them."""
 
 
 def is_due(n_waiting: int, n_rows: int, *, after_rows: int = AFTER_ROWS) -> bool:
     """Whether `n_waiting` of a table's `n_rows` are worth an `optimize`.
 
-    It writes the table anew (LanceDB: up to a million rows), and the old version stays on disk for minutes. With a
-    share of the rows as the measure, what a row costs in the end does not grow with the table.
+    It writes the table anew (LanceDB: its last million rows), and the old version stays on disk for minutes. With a
+    share of the rows as the measure, what a row costs in the end is bounded.
     """
-    return n_waiting >= max(after_rows, AFTER_SHARE * n_rows)
+    return n_waiting >= min(AT_MOST_ROWS, max(after_rows, AFTER_SHARE * n_rows))
 
 
 class IndexUpkeep:
