@@ -26,7 +26,6 @@ MAX_TAGS = 50
 ItemT = TypeVar("ItemT")
 
 DocumentStatus = Literal["queued", "parsing", "embedding", "indexing", "indexed", "failed"]
-_HIDING = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 SearchMode = Literal["hybrid", "vector", "text"]
 
 

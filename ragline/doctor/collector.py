@@ -14,7 +14,7 @@ ANSWER_WITHIN_S = 5.0
 async def collector(patient: Patient) -> AsyncGenerator[Finding, None]:
     """An export of no traces."""
     endpoint = patient.settings.telemetry.otlp_endpoint
-    if endpoint is None:
+    if not endpoint:
         yield Finding("collector", "skipped", "no traces are exported")
         return
     url = f"{endpoint.rstrip('/')}/v1/traces"
