@@ -8,6 +8,7 @@ from pathlib import Path
 from ragline.doctor.clocks import clock
 from ragline.doctor.disk import free_space
 from ragline.doctor.findings import Finding, Patient
+from ragline.doctor.postgres import NOT_OURS
 from ragline.settings import Settings
 from ragline.wiring.doctor import consumer_lags, count_dead_letters, publish_nothing
 from schemas.errors import Retry
@@ -15,6 +16,7 @@ from schemas.topics import BROKERS_CLOCK, CHAT_CHUNKS
 from storage.log.cluster import FETCH, JOIN_GROUP, PRODUCE, ClusterState, cluster_state
 from storage.log.lag import Lag
 from storage.log.topic_admin import TopicDiff, diff_topics
+from storage.postgres import migrate
 
 REMEDY = "Start Kafka (`ragline dev` starts its own), or set RAGLINE_KAFKA_BOOTSTRAP to its address."
 _APPLY = "Run `ragline topics apply`."
@@ -43,6 +45,9 @@ async def kafka(patient: Patient) -> AsyncGenerator[Finding, None]:
 async def dead_letters(patient: Patient) -> AsyncGenerator[Finding, None]:
     """Those that nobody has seen to."""
     try:
+        if await migrate.current_revision(patient.dsn) != migrate.head_revision():
+            yield Finding("dead_letters", "skipped", NOT_OURS)
+            return
         n_open = await count_dead_letters(patient.settings.kafka_bootstrap, patient.dsn)
     except Retry as away:
         yield Finding("dead_letters", "skipped", str(away))

@@ -19,6 +19,7 @@ from storage.postgres.unit_of_work import TENANT_ROLE, Database, UnitOfWork
 REMEDY = "Start PostgreSQL (`ragline dev` starts its own), or set RAGLINE_POSTGRES_DSN to its address."
 OLDEST = 16
 """GRANT … WITH SET, by which a tenant's reads run under a role (decision 0012)."""
+NOT_OURS = "the schema is not this program's"
 SPARE_CONNECTIONS = 30
 """Two more workers' and an edge's worth."""
 LATE_S = 30.0
@@ -58,7 +59,7 @@ async def postgres(patient: Patient) -> AsyncGenerator[Finding, None]:
         yield schema
         if schema.status != "ok":
             for name in ("postgres.tenants", "relay", "workers", "outbox", "leases", "documents"):
-                yield Finding(name, "skipped", "the schema is not this program's")
+                yield Finding(name, "skipped", NOT_OURS)
             return
         async with database.transaction() as work:
             yield await _tenants(work)

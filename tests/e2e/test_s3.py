@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import uuid
 from collections.abc import Iterator
@@ -75,7 +76,7 @@ def test_a_document_on_s3_is_found_downloaded_and_well(stack: DevStack, document
     assert not (stack.home / "blobs").exists()
     assert not (stack.home / "vectors").exists()
 
-    ended = stack.ragline("doctor", "--json")
+    ended = stack.ragline("doctor", "--json", "--bundle", "report.tar.gz")
     checks = {one["name"]: one for one in json.loads(ended.stdout)["checks"]}
     assert ended.returncode == 0, ended.stdout
     assert {name: one for name, one in checks.items() if one["status"] != "ok"}.keys() <= {
@@ -85,6 +86,13 @@ def test_a_document_on_s3_is_found_downloaded_and_well(stack: DevStack, document
         assert checks[name]["status"] == "ok", checks[name]
     page = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text()
     assert [name for name in checks if f"`{name}`" not in page] == [], "docs/doctor.md has every check"
+
+    held = json.loads((stack.home / "secrets.json").read_text())
+    told = gzip.decompress((stack.folder / "report.tar.gz").read_bytes()).decode()
+    assert "ragline-doctor/logs/worker-1.log" in told
+    for secret in (*held.values(), SECRET_KEY, TEXT.strip(), "keeper.txt"):
+        assert secret not in told
+        assert secret not in ended.stdout
 
 
 def test_every_group_that_reads_is_known(stack: DevStack) -> None:
