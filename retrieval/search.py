@@ -168,7 +168,7 @@ class Searcher:
 
     async def _pool(self, ask: _Ask, limit: int, size: int, steps: Steps) -> tuple[Found, list[UUID]]:
         """At most `size` distinct visible passages by fused rank, `limit` if they can be had; and the hidden."""
-        n = max(4 * limit + 20, size)
+        n = max(2 * limit + 10, size)
         seen: dict[UUID, PassageView] = {}
         asked: set[UUID] = set()
         for _ in range(_LOOKS if ask.later is None else _FILTERED_LOOKS):

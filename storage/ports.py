@@ -109,8 +109,6 @@ class VectorHit:
     """A candidate: which passage, and its score (higher is better; comparable only within one call)."""
 
     passage_id: str
-    document_id: str
-    version: int
     score: float
 
 

@@ -37,7 +37,6 @@ _INDEX_CACHE_BYTES = 256 << 20
 _METADATA_CACHE_BYTES = 64 << 20
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 _GONE = re.compile(r"was not found|Not found", re.IGNORECASE)
-_HIT = ("passage_id", "document_id", "version")
 _INDEXES = {
     "terms": FTS(base_tokenizer="whitespace", stem=True, remove_stop_words=False),
     "document_id": BTree(),
@@ -292,7 +291,7 @@ async def _by_vector(opened: Any, vector: Vectors, limit: int, where: str | None
     query = nearest(opened, vector)
     if where is not None:
         query = query.where(where).bypass_vector_index()  # exact, and fast over the rows of some documents
-    found = await query.select([*_HIT, "_distance"]).limit(limit).to_arrow()
+    found = await query.select(["passage_id", "_distance"]).limit(limit).to_arrow()
     return _hits(found, [1.0 - distance for distance in found["_distance"].to_pylist()])
 
 
@@ -303,7 +302,7 @@ async def _by_terms(opened: Any, terms: str, limit: int, where: str | None) -> l
     if where is not None:
         query = query.where(where)
     try:
-        found = await query.select([*_HIT, "_score"]).limit(limit).to_arrow()
+        found = await query.select(["passage_id", "_score"]).limit(limit).to_arrow()
     except (RuntimeError, ValueError) as error:
         if "INVERTED index" in str(error):  # the table is being created, and empty
             return []
@@ -312,8 +311,7 @@ async def _by_terms(opened: Any, terms: str, limit: int, where: str | None) -> l
 
 
 def _hits(found: pa.Table, scores: Sequence[float]) -> list[VectorHit]:
-    columns = (found[name].to_pylist() for name in _HIT)
-    return [VectorHit(*row) for row in zip(*columns, scores, strict=True)]
+    return [VectorHit(*hit) for hit in zip(found["passage_id"].to_pylist(), scores, strict=True)]
 
 
 async def _indexed_columns(opened: Any) -> set[str]:

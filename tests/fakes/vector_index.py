@@ -95,7 +95,7 @@ class MemoryVectorIndex:
 
 def _best(scored: Sequence[tuple[VectorRow, float]], limit: int, document_ids: Sequence[str] | None) -> list[VectorHit]:
     hits = [
-        VectorHit(row.passage_id, row.document_id, row.version, score)
+        VectorHit(row.passage_id, score)
         for row, score in scored
         if document_ids is None or row.document_id in document_ids
     ]

@@ -130,8 +130,10 @@ async def test_deleting_a_document_in_work_stops_its_job_and_leaves_nothing(room
         assert isinstance(await room.heard.end(other), DocumentIndexed)
     assert await room.keys(document_id) == []
     table = table_name(room.tenant_id, embedder.model)
-    hits = await room.vectors.search(table, vector=None, text="line document", limit=50)
-    assert [hit for hit in hits["text"] if hit.document_id == str(document_id)] == []
+    of_it = await room.vectors.search(
+        table, vector=None, text="line document", limit=50, document_ids=[str(document_id)]
+    )
+    assert of_it == {"text": []}
     assert (await room.version(document_id))["status"] == "deleted"
     assert room.heard.of(document_id, DocumentFailed) == []
 

@@ -123,7 +123,7 @@ async def test_what_is_hidden_does_not_come_back_and_one_wider_look_makes_up_for
     search, shown, index = await searcher(PASSAGES, hidden=hidden)
     found = (await search.find(TENANT, "loop counter", limit=2)).items
     assert [item.passage for item in found] == PASSAGES[:2]
-    assert index.limits == [28, 140]
+    assert index.limits == [14, 70]
     assert sum(shown.asked) == 43
 
 
@@ -131,7 +131,7 @@ async def test_one_look_where_enough_is_visible_or_no_more_is_there() -> None:
     search, _, index = await searcher(PASSAGES)
     await search.find(TENANT, "loop", limit=1)
     await search.find(TENANT, "loop", limit=10)
-    assert index.limits == [24, 60]
+    assert index.limits == [12, 30]
 
 
 async def test_an_embedder_that_is_away_is_tried_again() -> None:
@@ -196,7 +196,7 @@ async def test_many_copies_do_not_crowd_out_the_rest() -> None:
     search, _, index = await searcher([*copies, *PASSAGES])
     found = (await search.find(TENANT, LONG, limit=3)).items
     assert len(found) == 3
-    assert index.limits == [32, 160]
+    assert index.limits == [16, 80]
 
 
 async def test_reranking_decides_the_order_and_says_so() -> None:
@@ -266,7 +266,7 @@ async def test_a_filter_goes_into_the_index_where_few_match_else_over_what_it_fi
     shown.most = most
     found = (await search.find(TENANT, "loop", limit=1, documents=DocumentFilter(types=("curated",)))).items
     assert [item.passage for item in found] == [curated]
-    assert index.limits == ([24] if most else [24, 120, 600])
+    assert index.limits == ([12] if most else [12, 60, 300])
 
 
 async def test_the_weaker_leg_weighs_less() -> None:
