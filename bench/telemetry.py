@@ -28,7 +28,8 @@ from telemetry.tracing import flags_of_a_new_trace, trace_with
 from tests.collector import collecting_process
 
 RATIO, LIMIT = 0.1, 1.1
-N_POSTS_S, N_ANSWERS, N_MESSAGES, N_SESSIONS = 3.0, 60, 20_000, 2_000
+N_POSTS_S, N_BURSTS, AT_ONCE = 4.0, 8, 40
+N_MESSAGES, N_SESSIONS = 20_000, 2_000
 WITHOUT = {"PYTHONPATH": str(Path(__file__).with_name("without_metrics"))}
 
 
@@ -65,7 +66,7 @@ async def _post_us(stack: Stack) -> float:
     began = _cpu_s(stack)
     asked = stack.client(
         what="posts", content=f"{CONTENT} [[n_tokens=1]]", model="deterministic", sessions=64, seconds=N_POSTS_S,
-        connections=1,
+        connections=32,
     )  # fmt: skip
     told = await stack.children.answer("bench.load_client", asked)
     return (_cpu_s(stack) - began) / len(told["ms"]) * 1e6
@@ -73,9 +74,9 @@ async def _post_us(stack: Stack) -> float:
 
 async def _answer_us(stack: Stack) -> float:
     began = _cpu_s(stack)
-    asked = stack.client(model="deterministic", what="first", content=ANSWERED, n=N_ANSWERS, at_once=1)
+    asked = stack.client(model="deterministic", what="first", content=ANSWERED, n=N_BURSTS, at_once=AT_ONCE)
     await stack.children.answer("bench.load_client", asked)
-    return (_cpu_s(stack) - began) / N_ANSWERS * 1e6
+    return (_cpu_s(stack) - began) / (N_BURSTS * AT_ONCE) * 1e6
 
 
 async def _persisted(servers: Servers, collector: str, n_rounds: int) -> Row:
