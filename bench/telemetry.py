@@ -7,8 +7,9 @@ token*). CPU of this process for each message of a drained backlog (*persisted*)
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -48,9 +49,21 @@ async def _served(collector: str, n_rounds: int) -> list[Row]:
         for name, measure in (("applied", _post_us), ("first token", _answer_us)):
             for stack in (without, with_):
                 await measure(stack)
-            sides = await alternate(n_rounds, {"off": lambda: measure(without), "on": lambda: measure(with_)})  # noqa: B023
-            rows.append(_row(f"{name}: CPU of edge and worker a request", sides["off"], sides["on"]))
+            sides = {"off": partial(measure, without), "on": partial(measure, with_)}
+            rows.append(_row(f"{name}: CPU of edge and worker a request", *await _least(n_rounds, sides)))
         return rows
+
+
+async def _least(n_rounds: int, sides: Mapping[str, Callable[[], Awaitable[float]]]) -> tuple[float, float]:
+    """The least of each side: what others do on the machine only ever adds."""
+    found: dict[str, list[float]] = {name: [] for name in sides}
+
+    async def noted(name: str) -> float:
+        found[name].append(await sides[name]())
+        return found[name][-1]
+
+    await alternate(n_rounds, {name: partial(noted, name) for name in sides})
+    return min(found["off"]), min(found["on"])
 
 
 def _row(measure: str, off: float, on: float) -> Row:
@@ -102,12 +115,12 @@ async def _persisted(servers: Servers, collector: str, n_rounds: int) -> Row:
 
     try:
         await drain.per_second(2_000, 200)
-        sides = await alternate(n_rounds, {"off": off, "on": on})
+        least = await _least(n_rounds, {"off": off, "on": on})
     finally:
         tracer.stop()
         await producer.stop()
         await database.close()
-    return _row("persisted: CPU of the consumer a message", sides["off"], sides["on"])
+    return _row("persisted: CPU of the consumer a message", *least)
 
 
 def _traceparent() -> str:
