@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import accept, applied, first_token, growth, ingest, persisted, relay, search
+from bench import accept, applied, first_token, growth, ingest, persisted, relay, search, telemetry
 from bench.measure import Row
 from bench.servers import embedded_servers
 from bench.stack import Stack, dev_stack
@@ -28,9 +28,9 @@ ON_STACK: dict[str, Callable[..., Awaitable[list[Row]]]] = {
     "accept": accept.run,
 }
 NAMES = ("persisted", "search", *ON_STACK)
-LONG = ("growth",)
+LONG = ("growth", "telemetry")
 """Measured only where they are named: they take longer than all the others."""
-LINES = ("accept", "applied", "persisted", "relay", "first token", "ingest", "search", "growth")
+LINES = ("accept", "applied", "persisted", "relay", "first token", "ingest", "search", "growth", "telemetry")
 
 
 async def measure(names: Sequence[str], n_rounds: int, up_to: int) -> list[Row]:
@@ -53,6 +53,10 @@ async def measure(names: Sequence[str], n_rounds: int, up_to: int) -> list[Row]:
     if "growth" in names:
         _tell("growth")
         rows += await growth.run(up_to=up_to)
+    if "telemetry" in names:
+        _tell("telemetry")
+        async with embedded_servers() as servers:
+            rows += await telemetry.run(servers, n_rounds=n_rounds)
     # last of all: what it leaves the disk to write would slow the commits of the others
     if "persisted" in names:
         _tell("persisted")

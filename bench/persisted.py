@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -41,6 +41,7 @@ class FirstBatch:
     """The subscription, with the time at which its first batch arrived."""
 
     at_s: float = 0.0
+    at_cpu_s: float = 0.0
 
     def watch(self, subscription: Subscription) -> Subscription:
         """The same subscription; the clock starts with its first batch."""
@@ -50,15 +51,32 @@ class FirstBatch:
 
         async def handle(work: UnitOfWork, commands: Sequence[Envelope]) -> list[Outgoing]:
             self.at_s = self.at_s or time.perf_counter()
+            self.at_cpu_s = self.at_cpu_s or time.process_time()
             return await watched(work, commands)
 
         return dataclasses.replace(subscription, handle=handle)
 
 
+@dataclass(frozen=True)
+class Drained:
+    """How long it took, and how much of it this process worked."""
+
+    wall_s: float
+    cpu_s: float
+
+
 class Drain:
     """Fills the command topic and drains it."""
 
-    def __init__(self, servers: Servers, database: Database, producer: LogProducer) -> None:
+    def __init__(
+        self,
+        servers: Servers,
+        database: Database,
+        producer: LogProducer,
+        *,
+        traceparent: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._traceparent = traceparent
         self._servers = servers
         self._database = database
         self._producer = producer
@@ -90,10 +108,18 @@ class Drain:
             completion_id=new_id(),
             content=CONTENT,
         )
-        return Envelope(body=body, tenant_id=self._tenant, user_id=self._user, source="edge")
+        trace = self._traceparent()
+        return Envelope(body=body, tenant_id=self._tenant, user_id=self._user, source="edge", traceparent=trace)
 
     async def per_second(self, n_messages: int, n_sessions: int) -> float:
         """Messages per second of the real subscription."""
+        return n_messages / (await self._drained(n_messages, n_sessions)).wall_s
+
+    async def cpu_us(self, n_messages: int, n_sessions: int) -> float:
+        """Microseconds of this process's CPU for each message."""
+        return (await self._drained(n_messages, n_sessions)).cpu_s / n_messages * 1e6
+
+    async def _drained(self, n_messages: int, n_sessions: int) -> Drained:
         group = await self.new_group()
         await self.fill(n_messages, n_sessions)
         publisher = OutboxPublisher(self._database, self._producer)
@@ -117,9 +143,9 @@ class Drain:
                     raise failures[0]
                 await asyncio.sleep(0.005)
             await publisher.stop()
-            seconds = time.perf_counter() - first.at_s
+            drained = Drained(time.perf_counter() - first.at_s, time.process_time() - first.at_cpu_s)
             await self._check(n_messages, group)
-            return n_messages / seconds
+            return drained
         finally:
             await subscribers.stop()
 

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +86,7 @@ class Stack:
 
 
 @asynccontextmanager
-async def dev_stack(*, slots: int = SLOTS) -> AsyncIterator[Stack]:
+async def dev_stack(*, slots: int = SLOTS, env: Mapping[str, str] | None = None) -> AsyncIterator[Stack]:
     """Everything answers for as long as the block runs."""
     with tempfile.TemporaryDirectory(prefix="ragline-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -100,7 +100,7 @@ async def dev_stack(*, slots: int = SLOTS) -> AsyncIterator[Stack]:
             home.mkdir()
             models = MODELS.format(deterministic=url, stamping=stamping_url, slots=slots)
             (home / "ragline.toml").write_text(models)
-            ready = await _ready(children, home, folder / "ready.json")
+            ready = await _ready(children, home, folder / "ready.json", env or {})
             yield Stack(children, ready, url)
         finally:
             children.close()
@@ -113,9 +113,9 @@ async def _first_line(child: Any) -> str:
     return str(lines.splitlines()[0])
 
 
-async def _ready(children: Children, home: Path, path: Path) -> dict[str, Any]:
+async def _ready(children: Children, home: Path, path: Path, env: Mapping[str, str]) -> dict[str, Any]:
     arguments = ("dev", "--home", str(home), "--port", "0", "--ready-file", str(path))
-    dev = children.start("ragline.cli.main", *arguments, env={"RAGLINE_LOG_LEVEL": "warning"})
+    dev = children.start("ragline.cli.main", *arguments, env={"RAGLINE_LOG_LEVEL": "warning", **env})
     async with asyncio.timeout(180):
         while (found := _read(path)) is None:
             if not dev.alive:

@@ -14,11 +14,12 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
+
+from telemetry.seconds import Seconds
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -62,9 +63,9 @@ def _gauge(name: str, unit: str, meaning: str, remedy: str, labels: Sequence[str
 
 def _seconds(
     name: str, meaning: str, remedy: str, labels: Sequence[str] = (), buckets: Sequence[float] = _QUICK_S
-) -> Histogram:
+) -> Seconds:
     METRICS[name] = Described(name, "histogram", tuple(labels), "seconds", meaning, remedy)
-    return Histogram(name, meaning, labels, registry=REGISTRY, buckets=buckets)
+    return Seconds(name, meaning, labels, buckets, REGISTRY)
 
 
 HTTP_REQUEST_SECONDS = _seconds(

@@ -44,6 +44,9 @@ class Tracer(Protocol):
         ...
 
 
+_ODD = tuple("13579bdf")
+
+
 class _State:
     tracer: Tracer | None = None
 
@@ -74,8 +77,10 @@ def begin(
 
 def _is_kept(traceparent: str) -> bool:
     """The last bit; a record's header may hold anything."""
+    if not traceparent.endswith(_ODD):
+        return False
     parts = traceparent.split("-")
     try:
-        return len(traceparent) == 55 and parts[0] == "00" and int(parts[1], 16) > 0 and int(parts[3], 16) & 1 == 1
+        return len(traceparent) == 55 and parts[0] == "00" and int(parts[1], 16) > 0 and int(parts[2], 16) > 0
     except (ValueError, IndexError):
         return False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,16 +85,29 @@ def _spans(body: bytes) -> Iterator[SeenSpan]:
 
 
 @contextmanager
-def collecting() -> Iterator[Collector]:
+def collecting_process() -> Iterator[str]:
+    """The address of a collector in a process of its own, which keeps nothing."""
+    process = subprocess.Popen([sys.executable, "-m", "tests.collector"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+@contextmanager
+def collecting(collector: Collector | None = None) -> Iterator[Collector]:
     """A running collector on a port of the loopback."""
-    collector = Collector()
+    received = collector or Collector()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             if self.headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
-            collector.take(self.path.partition("?")[0], body)
+            received.take(self.path.partition("?")[0], body)
             self.send_response(200)
             self.send_header("content-length", "0")
             self.end_headers()
@@ -102,12 +117,23 @@ def collecting() -> Iterator[Collector]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    collector.port = server.server_port
+    received.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield collector
+        yield received
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Forgetful(Collector):
+    def take(self, path: str, body: bytes) -> None:
+        """Keeps nothing."""
+
+
+if __name__ == "__main__":
+    with collecting(_Forgetful()) as forgetful:
+        print(forgetful.url, flush=True)
+        threading.Event().wait()

@@ -87,7 +87,8 @@ async def claim(
                     "UPDATE messages SET status = 'in_progress' WHERE id = ANY($1::uuid[]) AND status = 'pending'",
                     [job.message_id for job in jobs],
                 )
-            STREAM_TAKE_OVERS.inc(sum(row["was_held"] for row in rows))
+            n_taken_over = sum(row["was_held"] for row in rows)
+            work.after_commit.append(lambda: STREAM_TAKE_OVERS.inc(n_taken_over))
             return jobs
     except UniqueViolation as error:
         raise Retry(f"another worker claimed in the same session: {error}") from error

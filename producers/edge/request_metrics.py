@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import time
 
-from prometheus_client import Histogram
-
 from producers.edge.asgi import Scope
 from producers.edge.caller import Trace
 from telemetry import tracing
 from telemetry.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS_IN_FLIGHT
+from telemetry.seconds import Series
 
 MESSAGES_ROUTE = "/api/v1/sessions/{session_id}/messages"
 STREAM_ROUTE = "/api/v1/completions/{completion_id}/stream"
@@ -29,7 +28,7 @@ HTTP_REQUESTS_IN_FLIGHT.set_function(lambda: InFlight.n)
 
 
 @functools.cache
-def _histogram(method: str, route: str, status: str) -> Histogram:
+def _series(method: str, route: str, status: str) -> Series:
     return HTTP_REQUEST_SECONDS.labels(method, route, status)
 
 
@@ -37,7 +36,7 @@ def observe(scope: Scope, route: str | None, status: int | None, seconds: float)
     """Counts one request; `status` None: the client was gone before its answer began."""
     method = scope["method"]
     status_class = "none" if status is None else f"{status // 100}xx"
-    _histogram(method if method in _METHODS else "other", route or _route(scope), status_class).observe(seconds)
+    _series(method if method in _METHODS else "other", route or _route(scope), status_class).observe(seconds)
 
 
 def begin_trace(scope: Scope, trace: Trace) -> tracing.Span | None:

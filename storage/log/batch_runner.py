@@ -231,13 +231,8 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
     def _begin(self, command: Envelope) -> tracing.Span | None:
         if command.traceparent is None:
             return None
-        topic, group = self._subscription.topic.name, self._subscription.group
-        attributes = {
-            "messaging.system": "kafka",
-            "messaging.destination.name": topic,
-            "ragline.type": command.body.ce_type,
-        }
-        return tracing.begin(f"{group} process", parent=command.traceparent, kind="consumer", attributes=attributes)
+        name, kind = f"{self._subscription.group} process", {"ragline.type": command.body.ce_type}
+        return tracing.begin(name, parent=command.traceparent, kind="consumer", attributes=kind)
 
     async def _bury(self, item: _Received, error: Exception) -> None:
         """Keeps the record and tells its caller; no inbox row, so that a redrive takes effect."""

@@ -6,7 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from storage.log.producer import LogProducer
+from schemas.commands import CreateSession
+from schemas.envelope import Envelope
+from schemas.ids import new_id
+from storage.log.producer import LogProducer, all_acked
 from tests.integration.edge.world import Person, RunningEdge, Writer, events_of, eventually
 from tests.integration.telemetry.samples import Samples
 
@@ -101,3 +104,16 @@ async def test_what_consumers_and_the_database_did_is_counted(edge: RunningEdge,
         assert after.get(name, **labels) > before.get(name, **labels), name
     for service in ("publish", "identity", "events", "chunks", "postgres"):
         assert after.get("service_health", service=service) == 1, service
+
+
+async def test_a_dead_letter_is_counted_by_topic_step_and_reason(edge: RunningEdge, producer: LogProducer) -> None:
+    labels = {"topic": "chat.commands.v1", "step": "transcript", "reason": "malformed_body"}
+    before = await _scrape(edge)
+    good = Envelope(body=CreateSession(session_id=new_id()), tenant_id=new_id(), user_id=new_id(), source="test")
+    await all_acked([await producer.send_raw("chat.commands.v1", b"k", b'{"session_id": 3}', good.headers())])
+
+    async def is_counted() -> bool:
+        name = "kafka_dead_letters_total"
+        return (await _scrape(edge)).get(name, **labels) - before.get(name, **labels) == 1
+
+    await eventually(is_counted)
