@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bench.children import Children
+from ragline.dev_stack.spawning import Child
 
 SLOTS = 600
 """Answers at once in the one worker: *relay* has 500 streams, the default is 200."""
@@ -100,7 +101,7 @@ async def dev_stack(*, slots: int = SLOTS) -> AsyncIterator[Stack]:
             home.mkdir()
             models = MODELS.format(deterministic=url, stamping=stamping_url, slots=slots)
             (home / "ragline.toml").write_text(models)
-            ready = await _ready(children, home, folder / "ready.json")
+            _, ready = await start_dev(children, home, folder / "ready.json")
             yield Stack(children, ready, url)
         finally:
             children.close()
@@ -113,7 +114,8 @@ async def _first_line(child: Any) -> str:
     return str(lines.splitlines()[0])
 
 
-async def _ready(children: Children, home: Path, path: Path) -> dict[str, Any]:
+async def start_dev(children: Children, home: Path, path: Path) -> tuple[Child, dict[str, Any]]:
+    """Starts `ragline dev`; it and what its ready file says. Raises: RuntimeError."""
     arguments = ("dev", "--home", str(home), "--port", "0", "--ready-file", str(path))
     dev = children.start("ragline.cli.main", *arguments, env={"RAGLINE_LOG_LEVEL": "warning"})
     async with asyncio.timeout(180):
@@ -121,7 +123,7 @@ async def _ready(children: Children, home: Path, path: Path) -> dict[str, Any]:
             if not dev.alive:
                 raise RuntimeError(f"ragline dev ended: {dev.tail(20)}")
             await asyncio.sleep(0.05)
-    return found
+    return dev, found
 
 
 def _read(path: Path) -> dict[str, Any] | None:
