@@ -45,6 +45,11 @@ class Connection(asyncio.Protocol):
         if self._answered is not None and not self._answered.done():
             self._answered.set_exception(ConnectionError(f"closed by the server: {exc}"))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side has ended it."""
+        return self._transport is not None and not self._transport.is_closing()
+
     async def request(self, raw: bytes) -> tuple[int, bytes]:
         """Status and body of an answer that has a content-length."""
         return await self._send(raw)
@@ -96,3 +101,9 @@ def post(path: str, body: bytes, key: str, *headers: str) -> bytes:
         *headers,
     ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def get(path: str, key: str, *headers: str) -> bytes:
+    """A GET, as bytes."""
+    lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: Bearer {key}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
