@@ -133,7 +133,7 @@ def _show_table(results: list[Uploaded]) -> None:
         )
     Console(highlight=False, width=None if sys.stdout.isatty() else NEVER_FOLDED).print(table)
     for r in results:
-        if not r.is_good and r.status != "cancelled":
+        if not r.is_good and (r.error or r.status != "cancelled"):
             typer.echo(f"error: {printable(str(r.path))}: {printable(r.error or r.status)}", err=True)
 
 

@@ -19,10 +19,14 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from ragline.client.connection import Connection
-from ragline.client.errors import RefusedError, WrongUseError
+from ragline.client.errors import ClientError, RefusedError, WrongUseError
 from schemas.http import DocumentProgress, DocumentView, Page
 
 _RETRY_AFTER_S = 5.0
+_LAST_ANSWER_S = 6.0
+"""Cancelled, an upload waits so long for the answer to what is on its way: an edge answers within five seconds."""
+_ASKED_AGAIN, _ASKED_AGAIN_S = 12, 0.5
+"""What was accepted and has no effect yet is asked for again so often."""
 _NO_HEADER = re.compile("[\x00-\x1f\x7f]")
 _TERMINAL = {"indexed", "failed", "deleted"}
 
@@ -127,8 +131,7 @@ async def _upload(
     begun: Callable[[_Sent], None],
 ) -> Uploaded:
     try:
-        sent = await send()
-        begun(sent)
+        sent = await _answered(send, begun)
     except RefusedError as error:
         return Uploaded(path, None, "refused", is_new=False, error=str(error))
     try:
@@ -152,6 +155,22 @@ async def _upload(
         document.error.message if document.error is not None else None,
         sent.is_tried_again,
     )
+
+
+async def _answered(send: Callable[[], Awaitable[_Sent]], begun: Callable[[_Sent], None]) -> _Sent:
+    """What is sent. `begun` hears of it though the caller was cancelled meanwhile: it may be learnt already."""
+    sending = asyncio.ensure_future(send())
+    try:
+        sent = await asyncio.shield(sending)
+    except asyncio.CancelledError:
+        await asyncio.wait({sending}, timeout=_LAST_ANSWER_S)
+        sending.cancel()
+        for late in await asyncio.gather(sending, return_exceptions=True):
+            if isinstance(late, _Sent):
+                begun(late)
+        raise
+    begun(sent)
+    return sent
 
 
 async def _send(connection: Connection, body: Callable[[], dict[str, Any]]) -> _Sent:
@@ -188,9 +207,14 @@ class _Failed:
         document = await asyncio.to_thread(self._like, path)
         if document is None:
             return None
-        restore = {"json": {"restore": document.version}}
+        versions = f"/api/v1/documents/{document.id}/versions"
+        restore, key = {"json": {"restore": document.version}}, str(uuid.uuid4())
         try:
-            await _posted(connection, f"/api/v1/documents/{document.id}/versions", _Restored, lambda: restore)
+            for _ in range(_ASKED_AGAIN):
+                restored = await _posted(connection, versions, _Restored, lambda: restore, key=key)
+                if restored.version is not None:
+                    break
+                await asyncio.sleep(_ASKED_AGAIN_S)  # until it has taken effect, its progress is that of its failure
         except RefusedError:
             return None
         return _Sent(document.id, is_new=False, is_tried_again=True)
@@ -211,12 +235,16 @@ class _Id(BaseModel):
 
 
 class _Restored(BaseModel):
-    """A version, or that the request was accepted."""
+    """A version, or none where the request was accepted and has had no effect yet."""
+
+    version: int | None = None
 
 
-async def _posted(connection: Connection, path: str, view: type[ViewT], body: Callable[[], dict[str, Any]]) -> ViewT:
+async def _posted(
+    connection: Connection, path: str, view: type[ViewT], body: Callable[[], dict[str, Any]], *, key: str | None = None
+) -> ViewT:
     """The answer; while more wait than may, the same request is sent again. Raises: RefusedError."""
-    key = str(uuid.uuid4())
+    key = key or str(uuid.uuid4())
     while True:
         try:
             return await connection.post(path, view, key=key, body=body)
@@ -274,8 +302,11 @@ async def _taken_back(connection: Connection, path: Path, sent: _Sent | None) ->
     """What was there before stays."""
     if sent is None:
         return Uploaded(path, None, "cancelled", is_new=False)
-    if sent.is_new:
-        await connection.delete(f"/api/v1/documents/{sent.document_id}")
+    try:
+        if sent.is_new:
+            await connection.delete(f"/api/v1/documents/{sent.document_id}")
+    except ClientError as error:  # the others are still to be taken back
+        return Uploaded(path, sent.document_id, "cancelled", sent.is_new, error=f"it was not deleted: {error}")
     return Uploaded(path, sent.document_id, "cancelled", sent.is_new)
 
 

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from ragline.client.connection import Connection
 from ragline.client.errors import WrongUseError
@@ -67,10 +68,15 @@ async def test_what_failed_is_tried_again(tmp_path: Path) -> None:
     ]
     edge.answers[f"GET /api/v1/documents/{DOCUMENT}"] = [(200, document(version=2))]
     waits = (429, problem("too_many_waiting", "1000 documents wait already", retry_after_s=0))
-    edge.answers[f"POST /api/v1/documents/{DOCUMENT}/versions"] = [waits, (202, {"version": 2})]
+    edge.answers[f"POST /api/v1/documents/{DOCUMENT}/versions"] = [
+        waits,
+        (202, {"id": DOCUMENT}),
+        (202, {"version": 2}),
+    ]
     result, seen = await _upload(edge, tmp_path / "again.pdf")
     assert (result.status, result.is_new, result.is_tried_again, result.error) == ("indexed", False, True, None)
-    assert (len(edge.sent(f"POST /api/v1/documents/{DOCUMENT}/versions", "Idempotency-Key")), seen) == (2, ["indexed"])
+    keys = edge.sent(f"POST /api/v1/documents/{DOCUMENT}/versions", "Idempotency-Key")
+    assert (len(keys), len(set(keys)), seen) == (3, 1, ["indexed"]), "what has not taken effect yet is asked for again"
     assert edge.sent("POST /api/v1/documents", "Idempotency-Key") == []
 
 
@@ -134,6 +140,39 @@ async def test_cancelled_it_leaves_what_was_there_before(tmp_path: Path) -> None
         (result,) = await uploading
     assert (result.status, result.is_new, str(result.document_id)) == ("cancelled", False, DOCUMENT)
     assert not [what for what, _ in edge.requests if what.startswith("DELETE")]
+
+
+class SlowEdge(ScriptedEdge):
+    """Answers a POST when it may; until then its client hears nothing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.is_asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "POST":
+            self.is_asked.set()
+            await self.may_answer.wait()
+        return await super().handle(request)
+
+
+@pytest.mark.parametrize("refusal", [None, (403, problem("forbidden", "this key may not delete"))])
+async def test_cancelled_it_takes_back_what_was_just_sent(tmp_path: Path, refusal: tuple[int, object] | None) -> None:
+    """The edge has the bytes, and its answer is on the way."""
+    edge = SlowEdge()
+    edge.answers[f"DELETE /api/v1/documents/{DOCUMENT}"] = [refusal or (200, {})]
+    (tmp_path / "a").write_bytes(b"bytes")
+    async with serving(edge), Connection(Target((edge.url,), "a" * 64), patience_s=5.0) as connection:
+        uploading = asyncio.create_task(
+            upload_all(connection, [tmp_path / "a"], wait=True, tell=lambda *_: None, done=lambda _: None)
+        )
+        await asyncio.wait_for(edge.is_asked.wait(), 10)
+        uploading.cancel()
+        edge.may_answer.set()
+        (result,) = await uploading
+    assert (result.status, str(result.document_id)) == ("cancelled", DOCUMENT)
+    assert edge.requests[-1][0] == f"DELETE /api/v1/documents/{DOCUMENT}"
+    assert result.error == ("it was not deleted: this key may not delete (forbidden)" if refusal else None)
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9.txt", b"a\x1b[31m.txt", b"a\r\nX-Evil: b.txt", b"\n", b'a"b\\.txt'])
