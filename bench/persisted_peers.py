@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer
 from consumers.transcript.subscriber import transcript
 from schemas.envelope import Envelope, decode
 from schemas.ids import new_id
-from schemas.topics import CHAT_COMMANDS
+from schemas.topics import CHAT_COMMANDS, CHAT_EVENTS
 from storage.log.producer import LogProducer
 from storage.postgres import inbox, outbox
 from storage.postgres.outbox import Outgoing
@@ -104,7 +104,7 @@ class RawBatches:
         return (
             (ids, _same(tenant), sessions, _same("user"), _same("complete"), _same(self._content), _same(now)),
             (commands, commands),
-            (events, commands, _same("chat.events.v1"), keys, _same(headers), _same(value)),
+            (events, commands, _same(CHAT_EVENTS.name), keys, _same(headers), _same(value)),
         )
 
 

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from importlib import metadata
 
-from tests.lint.tree import PACKAGES, Source, calls, imports, product
+from tests.lint.tree import PACKAGES, Source, calls, imports, parsed, product
 
 SETTINGS = "ragline/settings.py"
 HANDS_ON_ITS_ENVIRONMENT = "ragline/dev_stack/environment.py"
@@ -14,7 +14,23 @@ LIBRARIES_READ_IT = "providers/"
 OFFSETS = "storage/log/batch_runner.py"
 FACTORY = "storage/log/subscribers.py"
 DATABASE = "storage/postgres/"
-# Each ends a unit of work of its own by what PostgreSQL says; to be moved behind storage/postgres.
+WIRING = "ragline/wiring/"
+CLIENTS = {
+    "Database": {WIRING},
+    "LogProducer": {WIRING},
+    "LocalBlobStore": {WIRING},
+    "S3BlobStore": {WIRING},
+    "LanceVectorIndex": {WIRING},
+    "OutboxPublisher": {WIRING},
+    "Subscribers": {WIRING},
+    "WordLlamaEmbedder": {"providers/catalog.py"},
+    "AIOKafkaProducer": {"storage/log/producer.py"},
+    "AIOKafkaConsumer": {"storage/log/tail.py"},
+    "AIOKafkaAdminClient": {"storage/log/topic_admin.py"},
+    "connect_async": {"storage/vectors/lance.py"},
+    "ClientSession": {"providers/", "ragline/client/connection.py"},
+}
+"""What opens connections, and the only places that make it."""
 
 
 def test_the_environment_is_read_in_one_place() -> None:
@@ -46,27 +62,41 @@ def _environment(source: Source) -> Iterator[ast.expr]:
 
 
 def test_subscribers_come_from_the_factory() -> None:
-    found = [
-        f"{source.path}:{line}"
-        for source in product()
-        if source.path != FACTORY
-        for name, line in calls(source)
-        if name in {"subscriber", "KafkaBroker"}
-    ]
+    found = [place for source in product() if source.path != FACTORY for place in _subscribing(source)]
     assert not found, (
         f"a subscriber's defaults lose records (acknowledge first, offset latest); {FACTORY} sets them right: {found}"
     )
 
 
+def _subscribing(source: Source) -> list[str]:
+    return [f"{source.path}:{line}" for name, line in calls(source) if name in {"subscriber", "KafkaBroker"}]
+
+
 def test_transactions_end_in_the_unit_of_work() -> None:
-    found = [
-        f"{source.path}:{line}"
-        for source in product()
-        if not source.path.startswith(DATABASE) and source.path != OFFSETS
-        for name, line in calls(source)
-        if name == "commit"
-    ]
+    found = [place for source in product() for place in _committing(source)]
     assert not found, f"state, inbox and outbox are one transaction, which {DATABASE} commits as one: {found}"
+
+
+def _committing(source: Source) -> list[str]:
+    if source.path.startswith(DATABASE) or source.path == OFFSETS:
+        return []
+    return [f"{source.path}:{line}" for name, line in calls(source) if name == "commit"]
+
+
+def test_clients_are_made_in_the_wiring() -> None:
+    found = [place for source in product() for place in _connecting(source)]
+    assert not found, (
+        f"who needs a client is handed it, so that a test hands it another; {WIRING} makes them by the settings, and"
+        f" one file a library its own: {found}"
+    )
+
+
+def _connecting(source: Source) -> list[str]:
+    return [
+        f"{source.path}:{line} {name}"
+        for name, line in calls(source)
+        if name in CLIENTS and not source.path.startswith(tuple(CLIENTS[name]))
+    ]
 
 
 def test_only_the_database_room_knows_the_driver() -> None:
@@ -171,3 +201,33 @@ def test_nothing_that_counts_depends_on_a_process_s_clock() -> None:
 
 def _wall_clock(node: ast.AST) -> bool:
     return isinstance(node, ast.Attribute) and ast.unparse(node) in {"time.time", "datetime.now", "datetime.utcnow"}
+
+
+def test_the_lints_find_what_they_look_for() -> None:
+    bad = parsed("consumers/bad.py", _BAD)
+    assert len(list(_environment(bad))) == 2
+    assert _subscribing(bad) == ["consumers/bad.py:6"]
+    assert _committing(bad) == ["consumers/bad.py:7"]
+    assert _connecting(bad) == ["consumers/bad.py:8 Database"]
+    assert [node.lineno for node in _silent_handlers(bad)] == [11, 13]
+    assert any(_wall_clock(node) for node in ast.walk(bad.tree))
+    good = parsed("ragline/wiring/good.py", "database = Database(dsn)\ntry:\n    go()\nexcept OSError:\n    pass\n")
+    assert (_connecting(good), _committing(good), list(_silent_handlers(good))) == ([], [], [])
+
+
+_BAD = """\
+import os, contextlib, time
+from os import getenv
+at = time.time()
+home = os.environ["HOME"]
+user = getenv("USER")
+broker.subscriber("topic")
+await_ = connection.commit()
+database = Database("postgresql:")
+try:
+    go()
+except Exception:
+    pass
+with contextlib.suppress(BaseException):
+    go()
+"""

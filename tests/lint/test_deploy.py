@@ -165,3 +165,13 @@ def test_prometheus_asks_every_role_and_grafana_asks_what_is_there() -> None:
     assert set(found_by["names"]) == OURS.keys() - ONCE
     sources = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/ragline.yml").read_text())["datasources"]
     assert {re.split(r"[:/]+", source["url"])[1] for source in sources} == FULL - {"grafana"}
+
+
+def test_the_page_names_services_and_commands_that_there_are() -> None:
+    page = (ROOT / "docs/deploy.md").read_text()
+    commands = set(getattr(get_command(app), "commands"))  # noqa: B009 - click's group has them
+    ran = re.findall(r"^docker compose (?:run --rm|exec -T) (\w+) (\w+)", page, re.MULTILINE)
+    assert len(ran) > 3
+    assert {service for service, _ in ran} | set(re.findall(r"--scale (\w+)=", page)) <= SERVICES.keys()
+    assert {command for service, command in ran if service in OURS} <= commands
+    assert {found for found in re.findall(r"RAGLINE_\w+", page) if not _is_setting(found)} == {"RAGLINE_PORT"}

@@ -46,12 +46,14 @@ def _below(folder: Path) -> Iterator[Path]:
 @cache
 def sources() -> tuple[Source, ...]:
     """Every Python file, parsed."""
-    found = []
-    for path in files():
-        if path.suffix == ".py":
-            text = path.read_text()
-            found.append(Source(path.relative_to(ROOT).as_posix(), ast.parse(text), len(text.splitlines())))
-    return tuple(found)
+    return tuple(
+        parsed(path.relative_to(ROOT).as_posix(), path.read_text()) for path in files() if path.suffix == ".py"
+    )
+
+
+def parsed(path: str, text: str) -> Source:
+    """A Python file of this text."""
+    return Source(path, ast.parse(text), len(text.splitlines()))
 
 
 def product() -> tuple[Source, ...]:

@@ -188,9 +188,12 @@ async def test_an_upload_cut_short_leaves_nothing(edge: RunningEdge, somebody: P
     port = int(edge.base_url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(head.encode() + bytes(100_000))
-        await asyncio.sleep(0.3)
-    await asyncio.sleep(0.3)
-    assert blobs_in(tmp_path / "blobs") == []
+        async with asyncio.timeout(10):
+            while not blobs_in(tmp_path / "blobs"):
+                await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while blobs_in(tmp_path / "blobs"):
+            await asyncio.sleep(0.01)
 
 
 async def test_learning_is_followed_to_its_end(

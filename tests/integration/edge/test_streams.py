@@ -54,6 +54,13 @@ async def all_of(client: httpx.AsyncClient, completion_id: UUID, last_id: str | 
         return [event async for event in stream]
 
 
+async def are_read(client: httpx.AsyncClient, n: int) -> None:
+    """Returns when the edge has so many open streams."""
+    async with asyncio.timeout(10):
+        while (await client.get("/health")).json()["n_streams"] < n:
+            await asyncio.sleep(0.01)
+
+
 async def asked(client: httpx.AsyncClient, producer: LogProducer, who: Person) -> Writer:
     completion = (await post(client, await new_session(client), "q")).json()["completion"]
     return Writer(producer, who, UUID(completion["id"]), UUID(completion["message_id"]))
@@ -127,7 +134,7 @@ async def test_a_restart_resets_whoever_holds_the_old_text(
         await writer.write("", restart=True)
         await writer.write("new")
         fresh, resumed = (asyncio.create_task(all_of(client, writer.id, last)) for last in (None, old.id))
-        await asyncio.sleep(0.2)
+        await are_read(client, 3)
         await writer.finish("cancelled")
         assert [event.name for event in await live] == ["started", "delta", "reset", "delta", "cancelled"]
         assert [event.name for event in await resumed] == ["started", "reset", "delta", "cancelled"]
@@ -161,11 +168,11 @@ async def test_a_fresh_edge_goes_on_from_checkpoint_and_log(
             other.client(somebody) as there,
         ):
             reader = asyncio.create_task(all_of(there, writer.id))
-            await asyncio.sleep(0.5)
+            await are_read(there, 1)
             for i in range(6, 9):
                 await writer.write(f"{i} ")
             late = asyncio.create_task(all_of(there, writer.id))
-            await asyncio.sleep(0.3)
+            await are_read(there, 2)
             await writer.finish()
             assert shown(await reader) == shown(await late) == "0 1 2 3 4 5 6 7 8 "
 
@@ -344,7 +351,7 @@ async def test_deleting_a_session_ends_its_streams(edge: RunningEdge, somebody: 
         session_id = await new_session(client)
         completion = (await post(client, session_id, "q")).json()["completion"]
         live = asyncio.create_task(all_of(client, UUID(completion["id"])))
-        await asyncio.sleep(0.2)
+        await are_read(client, 1)
         assert (await client.delete(f"/api/v1/sessions/{session_id}")).status_code == 204
         assert [event.name for event in await live] == ["started", "cancelled"]
         gone = await client.get(f"/api/v1/completions/{completion['id']}")
