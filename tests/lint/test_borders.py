@@ -25,10 +25,10 @@ CLIENTS = {
     "Subscribers": {WIRING},
     "WordLlamaEmbedder": {"providers/catalog.py"},
     "AIOKafkaProducer": {"storage/log/producer.py"},
-    "AIOKafkaConsumer": {"storage/log/tail.py"},
-    "AIOKafkaAdminClient": {"storage/log/topic_admin.py"},
+    "AIOKafkaConsumer": {"storage/log/"},
+    "AIOKafkaAdminClient": {"storage/log/"},
     "connect_async": {"storage/vectors/lance.py"},
-    "ClientSession": {"providers/", "ragline/client/connection.py"},
+    "ClientSession": {"providers/", "ragline/client/connection.py", "ragline/doctor/"},
 }
 """What opens connections, and the only places that make it."""
 
