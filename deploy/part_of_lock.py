@@ -15,7 +15,10 @@ _PIN = re.compile(r"([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==")
 
 
 def part_of_lock(lock: str, root: str, *, without: frozenset[str] = frozenset()) -> dict[str, str]:
-    """The pins that `root` needs, by package: each as it stands in `lock`. Raises: KeyError if nothing needs `root`."""
+    """What `root` needs, by package: its pins as they stand in `lock` (one a Python version, where they differ).
+
+    Raises: KeyError if `lock` does not know `root`.
+    """
     pins, needed_by = _pins(lock)
     found = {ROOT_OF_ALL} if root == "ragline" else {root}
     if not any(root == name or found & who for name, who in needed_by.items()):
@@ -33,7 +36,8 @@ def _pins(lock: str) -> tuple[dict[str, str], dict[str, set[str]]]:
     for line in lock.splitlines():
         if pin := _PIN.match(line):
             name = pin[1]
-            pins[name], needed_by[name] = "", set()
+            pins.setdefault(name, "")
+            needed_by.setdefault(name, set())
         if name and line.startswith("    #"):
             needed_by[name].add(line.strip("# ").removeprefix("via").strip())
         elif name:

