@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import accept, applied, first_token, growth, ingest, persisted, relay, search, telemetry
+from bench import accept, applied, first_token, growth, ingest, persisted, relay, search, start_up, telemetry
 from bench.measure import Row
 from bench.servers import embedded_servers
 from bench.stack import Stack, dev_stack
@@ -27,15 +27,18 @@ ON_STACK: dict[str, Callable[..., Awaitable[list[Row]]]] = {
     "ingest": ingest.run,
     "accept": accept.run,
 }
-NAMES = ("persisted", "search", *ON_STACK)
+NAMES = ("persisted", "search", "start_up", *ON_STACK)
 LONG = ("growth", "telemetry")
 """Measured only where they are named: they take longer than all the others."""
-LINES = ("accept", "applied", "persisted", "relay", "first token", "ingest", "search", "growth", "telemetry")
+LINES = ("accept", "applied", "persisted", "relay", "first token", "ingest", "search", "growth", "telemetry", "start-up")
 
 
 async def measure(names: Sequence[str], n_rounds: int, up_to: int) -> list[Row]:
     """The rows of these lines, in the order of the table."""
     rows: list[Row] = []
+    if "start_up" in names:
+        _tell("start_up")
+        rows += await start_up.run(n_rounds=n_rounds)
     if "applied" in names:
         _tell("applied")
         async with dev_stack(slots=1) as one_slot:

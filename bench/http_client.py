@@ -96,3 +96,9 @@ def post(path: str, body: bytes, key: str, *headers: str) -> bytes:
         *headers,
     ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def get(path: str, key: str, *headers: str) -> bytes:
+    """A GET, as bytes."""
+    lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: Bearer {key}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"

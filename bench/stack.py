@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bench.children import Children
+from ragline.dev_stack.spawning import Child
 
 SLOTS = 600
 """Answers at once in the one worker: *relay* has 500 streams, the default is 200."""
@@ -100,7 +101,7 @@ async def dev_stack(*, slots: int = SLOTS, env: Mapping[str, str] | None = None)
             home.mkdir()
             models = MODELS.format(deterministic=url, stamping=stamping_url, slots=slots)
             (home / "ragline.toml").write_text(models)
-            ready = await _ready(children, home, folder / "ready.json", env or {})
+            _, ready = await start_dev(children, home, folder / "ready.json", env)
             yield Stack(children, ready, url)
         finally:
             children.close()
@@ -113,15 +114,18 @@ async def _first_line(child: Any) -> str:
     return str(lines.splitlines()[0])
 
 
-async def _ready(children: Children, home: Path, path: Path, env: Mapping[str, str]) -> dict[str, Any]:
+async def start_dev(
+    children: Children, home: Path, path: Path, env: Mapping[str, str] | None = None
+) -> tuple[Child, dict[str, Any]]:
+    """Starts `ragline dev`; it and what its ready file says. Raises: RuntimeError."""
     arguments = ("dev", "--home", str(home), "--port", "0", "--ready-file", str(path))
-    dev = children.start("ragline.cli.main", *arguments, env={"RAGLINE_LOG_LEVEL": "warning", **env})
+    dev = children.start("ragline.cli.main", *arguments, env={"RAGLINE_LOG_LEVEL": "warning", **(env or {})})
     async with asyncio.timeout(180):
         while (found := _read(path)) is None:
             if not dev.alive:
                 raise RuntimeError(f"ragline dev ended: {dev.tail(20)}")
             await asyncio.sleep(0.05)
-    return found
+    return dev, found
 
 
 def _read(path: Path) -> dict[str, Any] | None:
