@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import accept, applied, first_token, growth, ingest, persisted, relay, search, start_up, telemetry
+from bench import accept, applied, first_token, growth, ingest, memory, persisted, relay, search, start_up, telemetry
 from bench.measure import Row
 from bench.servers import embedded_servers
 from bench.stack import Stack, dev_stack
@@ -21,6 +21,7 @@ RESULTS = Path(__file__).absolute().parents[1] / "docs" / "measurements.md"
 
 # accept comes last: it leaves a backlog for the worker that it paused
 ON_STACK: dict[str, Callable[..., Awaitable[list[Row]]]] = {
+    "memory": memory.run,
     "first_token": first_token.run,
     "applied": applied.while_answers_are_written,
     "relay": relay.run,
@@ -30,7 +31,7 @@ ON_STACK: dict[str, Callable[..., Awaitable[list[Row]]]] = {
 NAMES = ("persisted", "search", "start_up", *ON_STACK)
 LONG = ("growth", "telemetry")
 """Measured only where they are named: they take longer than all the others."""
-LINES = ("accept", "applied", "persisted", "relay", "first token", "ingest", "search", "growth", "telemetry", "start-up")
+LINES = ("accept", "applied", "persisted", "relay", "first token", "ingest", "search", "growth", "telemetry", "memory", "start-up")
 
 
 async def measure(names: Sequence[str], n_rounds: int, up_to: int) -> list[Row]:

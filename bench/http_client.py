@@ -45,6 +45,11 @@ class Connection(asyncio.Protocol):
         if self._answered is not None and not self._answered.done():
             self._answered.set_exception(ConnectionError(f"closed by the server: {exc}"))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side has ended it."""
+        return self._transport is not None and not self._transport.is_closing()
+
     async def request(self, raw: bytes) -> tuple[int, bytes]:
         """Status and body of an answer that has a content-length."""
         return await self._send(raw)

@@ -1,4 +1,4 @@
-"""The load, in a process of its own: `python -m bench.load_client '{"what": "posts" | "streams" | "first", …}'`."""
+"""The load, in a process of its own: `python -m bench.load_client '{"what": "posts" | "streams" | "first" | …, …}'`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 import uvloop
 
 from bench.children import answer, asked
-from bench.http_client import Connection, connect, post
-from bench.measure import cpu_s
+from bench.http_client import Connection, connect, get, post
+from bench.measure import cpu_s, rss_bytes
 from bench.stamping_provider import STAMP, now_us
 from schemas.ids import new_id
 
@@ -169,6 +169,53 @@ async def first(question: Question) -> dict[str, object]:
     return {"ms": found}
 
 
+async def converse(question: Question) -> dict[str, object]:
+    """`sessions` new sessions, one question each, read to its end; over `connections` at once."""
+    ends: Counter[str] = Counter()
+    left = iter(range(question["sessions"]))
+
+    async def client() -> None:
+        connection = await connect(question["host"], question["port"])
+        for _ in left:
+            (session,) = await _sessions(question, connection, 1)
+            reader = _Reader([])
+            streaming = await connect(question["host"], question["port"])
+            await streaming.lines(_message(question, session, EVENT_STREAM), reader.line)
+            streaming.close()
+            ends[reader.ended_with.decode()] += 1
+        connection.close()
+
+    await asyncio.gather(*(client() for _ in range(question["connections"])))
+    return {"ends": ends}
+
+
+async def idle(question: Question) -> dict[str, object]:
+    """Opens `warm` event streams, then `streams` more; bytes of the server's process that one of these takes."""
+    asked_for = get(question["path"], question["key"], EVENT_STREAM)
+    open_: list[Connection] = []
+
+    async def opened(n: int) -> int:
+        for _ in range(n):
+            open_.append(await connect(question["host"], question["port"]))
+            await open_[-1].lines(asked_for, _has_begun)
+        return rss_bytes(*question["pids"])
+
+    before = await opened(question["warm"])
+    grown = await opened(question["streams"]) - before
+    if not all(connection.is_open for connection in open_):
+        raise RuntimeError("idle: the server ended some of the streams")
+    for connection in open_:
+        connection.close()
+    return {"bytes": grown / question["streams"]}
+
+
+def _has_begun(line: bytes) -> bool:
+    """At the first line of the answer, whose status must be 200."""
+    if line.startswith(b"HTTP/1.1 ") and not line.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(line.decode())
+    return True
+
+
 def _direct(question: Question) -> bytes:
     messages: Sequence[dict[str, str]] = [{"role": "user", "content": question["content"]}]
     body = json.dumps({"model": "test", "messages": messages, "stream": True}).encode()
@@ -177,5 +224,5 @@ def _direct(question: Question) -> bytes:
 
 if __name__ == "__main__":
     QUESTION = asked()
-    WHAT = {"posts": posts, "streams": streams, "first": first}[QUESTION["what"]]
+    WHAT = {"posts": posts, "streams": streams, "first": first, "idle": idle, "converse": converse}[QUESTION["what"]]
     answer(QUESTION, uvloop.run(WHAT(QUESTION)))

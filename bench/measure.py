@@ -102,3 +102,8 @@ def cpu_s(*pids: int) -> float:
         times = psutil.Process(pid).cpu_times()
         total += times.user + times.system
     return total
+
+
+def rss_bytes(*pids: int) -> int:
+    """What these processes hold in memory."""
+    return sum(int(psutil.Process(pid).memory_info().rss) for pid in pids)
