@@ -31,7 +31,19 @@ ON_STACK: dict[str, Callable[..., Awaitable[list[Row]]]] = {
 NAMES = ("persisted", "search", "start_up", *ON_STACK)
 LONG = ("growth", "telemetry")
 """Measured only where they are named: they take longer than all the others."""
-LINES = ("accept", "applied", "persisted", "relay", "first token", "ingest", "search", "growth", "telemetry", "memory", "start-up")
+LINES = (
+    "accept",
+    "applied",
+    "persisted",
+    "relay",
+    "first token",
+    "ingest",
+    "search",
+    "growth",
+    "telemetry",
+    "memory",
+    "start-up",
+)
 
 
 async def measure(names: Sequence[str], n_rounds: int, up_to: int) -> list[Row]:
