@@ -120,7 +120,7 @@ async def start_dev(
 ) -> tuple[Child, dict[str, Any]]:
     """Starts `ragline dev`; it and what its ready file says. Raises: RuntimeError."""
     arguments = ("dev", "--home", str(home), "--port", "0", "--ready-file", str(path))
-    dev = children.start("ragline.cli.main", *arguments, env={"RAGLINE_LOG_LEVEL": "warning", **env})
+    dev = children.start("ragline.cli.main", *arguments, env={"RAGLINE_LOG_LEVEL": "warning", **(env or {})})
     async with asyncio.timeout(180):
         while (found := _read(path)) is None:
             if not dev.alive:
