@@ -54,6 +54,7 @@ class LanceVectorIndex:
         self._connecting = asyncio.Lock()
         self._tables: OrderedDict[str, Any] = OrderedDict()
         self._whole: set[str] = set()
+        self._measured: set[str] = set()
 
     async def replace_batches(
         self, table: str, batches: Sequence[tuple[Sequence[VectorRow], Vectors]], *, dimensions: int
@@ -152,12 +153,14 @@ class LanceVectorIndex:
         return int(await self._with(table, lambda opened: opened.count_rows(), absent=0))
 
     async def optimize(self, table: str) -> None:
-        """See the port; builds the vector index once the table is large enough. Raises: Retry."""
+        """See the port; builds the vector index once the table is large enough, and measures it. Raises: Retry."""
 
         async def tidy(opened: Any) -> None:
             n_rows = await opened.count_rows()
-            if n_rows >= FLAT_BELOW and "vector" not in await _indexed_columns(opened):
+            is_measured = table in self._measured and "vector" in await _indexed_columns(opened)
+            if n_rows >= FLAT_BELOW and not is_measured:
                 await index_vectors(table, opened, n_rows)
+                self._measured.add(table)
             await opened.optimize(cleanup_older_than=KEEP_VERSIONS)
 
         await self._with(table, tidy, absent=None)

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from ragline.settings import Settings
 from ragline.wiring.stores import build_vectors
+from schemas.errors import Retry
 from storage.ports import VectorIndex, VectorRow
 from storage.vectors.lance import LanceVectorIndex
 from tests.fakes.vector_index import MemoryVectorIndex
@@ -422,4 +424,39 @@ async def test_lance_has_an_exact_vector_index_where_the_approximate_one_will_no
     assert await index_type(tmp_path) == "IVF_FLAT"
     assert [record.levelname for record in caplog.records] == (["WARNING"] if finds_too_little else [])
     assert await recall(index, vectors) == 1
+    await index.close()
+
+
+async def test_lance_measures_an_index_whose_builder_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.vectors.lance.FLAT_BELOW", 2_000)
+    index = LanceVectorIndex(str(tmp_path))
+    await write(index, crowd(2_000))
+
+    async def dies(*_: object) -> float:
+        raise OSError("the process ends here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("storage.vectors.nearest.recall", dies)
+        with pytest.raises(Retry):
+            await index.optimize(TABLE)
+    assert await index_type(tmp_path) == "IVF_RQ"
+    await index.close()
+    monkeypatch.setattr("storage.vectors.nearest.MIN_RECALL", 1.01)
+    again = LanceVectorIndex(str(tmp_path))
+    await again.optimize(TABLE)
+    assert await index_type(tmp_path) == "IVF_FLAT"
+    await again.close()
+
+
+async def test_lance_rows_with_one_text_are_no_want_of_recall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the rows say one of five things, as footers do: any ten of those are the nearest."""
+    monkeypatch.setattr("storage.vectors.lance.FLAT_BELOW", 9_000)
+    rows, vectors = crowd(9_000)
+    vectors[::2] = vectors[np.arange(len(rows) // 2) % 5 * 2]
+    index = LanceVectorIndex(str(tmp_path))
+    for start in range(0, len(rows), 1_000):
+        some = slice(start, start + 1_000)
+        await write(index, ([replace(row, batch_id=f"b{start}") for row in rows[some]], vectors[some]))
+    await index.optimize(TABLE)
+    assert await index_type(tmp_path) == "IVF_RQ"
     await index.close()
