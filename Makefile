@@ -31,10 +31,10 @@ setup: ## .venv from the hash-pinned lock; nothing to do if the lock has not cha
 dev: setup ## run everything on this machine; ARGS are handed on to `ragline dev`
 	@exec $(RUN)/ragline dev $(ARGS)
 
-test: setup ## every test, with coverage; those that share no broker first, on every core
+test: setup ## every test, with coverage; first those that need no machine for themselves, on every core
 ifeq ($(strip $(ARGS)),)
-	@$(RUN)/python -m pytest $(APART) --numprocesses=auto --dist=loadfile --cov --cov-report=
-	@exec $(RUN)/python -m pytest $(APART:%=--ignore=%) $(COVERED) --cov-append --cov-fail-under=85
+	@$(RUN)/python -m pytest $(SIDE_BY_SIDE) --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov --cov-report=
+	@exec $(RUN)/python -m pytest $(SIDE_BY_SIDE:%=--ignore=%) $(COVERED) --cov-append --cov-fail-under=85
 else
 	@exec $(RUN)/python -m pytest $(COVERED) $(ARGS)
 endif

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -17,7 +16,7 @@ from storage.log.producer import LogProducer
 from storage.postgres.unit_of_work import Database
 from tests.integration.edge.world import Person, RunningEdge, enrol, person, tell_key
 
-ID = str(uuid4())
+ID = "01a1fc56-75b1-713d-b3c7-e8ed84900734"
 
 
 def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
