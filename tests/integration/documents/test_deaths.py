@@ -46,11 +46,18 @@ async def worker(room: Room, name: str, *api_base: str) -> AsyncIterator[Process
         await process.wait()
 
 
+async def _claimed(room: Room, document_id: UUID, *, attempt: int) -> None:
+    async with asyncio.timeout(30):
+        while (await room.version(document_id))["attempt"] < attempt:
+            await asyncio.sleep(0.02)
+
+
 async def test_a_killed_workers_document_is_continued_from_the_first_missing_batch(room: Room) -> None:
     async with room.consuming(), room.relaying():
         document_id = await room.upload(DATA)
         for number in range(3):
             async with worker(room, f"victim-{number}") as process:
+                await _claimed(room, document_id, attempt=number + 1)  # what is heard may be the last victim's
                 await room.heard.more(document_id, PassagesEmbedded, 2)
                 process.kill()
         async with worker(room, "last"):

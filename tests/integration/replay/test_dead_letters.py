@@ -410,7 +410,7 @@ def test_what_anybody_wrote_does_not_reach_the_terminal_raw(run: Run, servers: E
         await producer.stop()
 
     asyncio.run(set_up())
-    says = r"red \x1b[31m bell \x07 c1 \x9b2J Fäden 日本 ✓"
+    says = r"red \x1b[31m bell \x07 c1 \x9b2J\nFäden 日本 ✓"
     assert says in run("ls", "--reason", reason).out
     ref = json.loads(run("ls", "--reason", reason, "--json").out)["letters"][0]["ref"]
     shown_ = run("show", ref).out
