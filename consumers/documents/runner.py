@@ -77,7 +77,7 @@ class DocumentJobs:
     ) -> None:
         self._database, self._publisher, self._blobs, self._vectors = database, publisher, blobs, vectors
         self._slot_name, self._slots, self._lease_s, self._sweep_s = slot_name, slots, lease_s, sweep_s
-        self._sandbox, self._size_of = Sandbox(), size_of
+        self._sandbox, self._size_of, self._is_sandboxed = Sandbox(), size_of, read is None
         self._job = Job(
             checkpoints=Checkpoints(database, publisher, vectors),
             blobs=blobs,
@@ -100,6 +100,8 @@ class DocumentJobs:
         """Begins to claim. `on_fail` hears of a bug that ends a loop; a job's own errors end the job only."""
         self._on_fail = on_fail
         await asyncio.to_thread(remove_stale)
+        if self._is_sandboxed:
+            self._sandbox.start()
         renew_s = min(1.0, self._lease_s / 4)
         away_s = max(self._lease_s - renew_s, 2 * self._sweep_s)
         self._trust = LeaseTrust(away_s=away_s, lease_s=self._lease_s, now_s=time.monotonic())

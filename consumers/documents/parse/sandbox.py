@@ -47,13 +47,17 @@ _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 class Sandbox:
     """Reads files, each in a process of its own, which a fork server of this process begins.
 
-    The server is started at the first file and replaced when it has died; it ends with this process.
+    The server is begun by `start`, else at the first file, and replaced when it has died; it ends with this process.
     """
 
     def __init__(self) -> None:
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._pages: dict[Path, tuple[int, int]] = {}
+
+    def start(self) -> None:
+        """Lets the server load what it needs, a second's work, so that the first file need not wait for it."""
+        self._running()
 
     def pages_read(self, path: Path) -> tuple[int, int]:
         """(pages read, of how many) of the file that is being parsed; (0, 0) where that is not known."""

@@ -23,6 +23,7 @@ import pytest
 
 from consumers.documents.parse.document import ParseFailed, ParseLimits
 from consumers.documents.parse.formats import parse
+from consumers.documents.parse.sandbox import Sandbox
 from consumers.documents.passages import PassageSize, split_into_passages
 from providers.tokens import TiktokenCounter
 from schemas.errors import Retry
@@ -188,9 +189,10 @@ async def test_memory_is_limited(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system has no limit on memory")
-async def test_memory_of_native_code_is_limited(samples: Samples) -> None:
-    path = samples.path("two-column-paper.pdf")
-    assert (await failure(path, ParseLimits(memory_bytes=0))).code == "out_of_memory"
+async def test_memory_of_native_code_is_limited(tmp_path: Path) -> None:
+    path = tmp_path / "page.pdf"
+    path.write_bytes(of_one_page(128))
+    assert (await failure(path, ParseLimits(memory_bytes=32 * MEGABYTE))).code == "out_of_memory"
 
 
 async def test_a_crash_is_a_reason(hanging: tuple[asyncio.Task[object], psutil.Process]) -> None:
@@ -288,6 +290,21 @@ async def test_a_dead_server_takes_its_parsers_along_and_is_replaced(
     assert (await SANDBOX.read(path, name=path.name, media_type=None)).text == "The next one."
 
 
+async def test_started_it_has_its_server_before_the_first_file(tmp_path: Path) -> None:
+    path = tmp_path / "first.txt"
+    path.write_text("The first one.")
+    before = set(psutil.Process().children())
+    sandbox = Sandbox()
+    sandbox.start()
+    try:
+        (server,) = set(psutil.Process().children()) - before
+        assert (await sandbox.read(path, name=path.name, media_type=None)).text == "The first one."
+        assert set(psutil.Process().children()) - before == {server}
+    finally:
+        sandbox.close()
+    assert not server.is_running()
+
+
 async def test_eight_at_once(tmp_path: Path) -> None:
     paths = [tmp_path / f"{n}.txt" for n in range(8)]
     for number, path in enumerate(paths):
@@ -322,16 +339,19 @@ async def test_a_loop_in_the_page_tree_ends(tmp_path: Path) -> None:
     assert (await failure(path, ParseLimits(wall_s=60))).code == "malformed_file"
 
 
-async def test_a_bomb_in_a_page_s_stream_ends(tmp_path: Path) -> None:
+def of_one_page(n_megabytes: int) -> bytes:
+    """A small PDF whose only page unpacks to so much."""
     packer = zlib.compressobj(9)
-    bomb = b"".join([*(packer.compress(b"q " * (MEGABYTE // 2)) for _ in range(512)), packer.flush()])
-    path = tmp_path / "bomb.pdf"
-    path.write_bytes(
-        pdf(
-            b"<</Type/Catalog/Pages 2 0 R>>",
-            b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
-            b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Contents 4 0 R>>",
-            b"<</Length %d/Filter/FlateDecode>>stream\n%s\nendstream" % (len(bomb), bomb),
-        )
+    bomb = b"".join([*(packer.compress(b"q " * (MEGABYTE // 2)) for _ in range(n_megabytes)), packer.flush()])
+    return pdf(
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Contents 4 0 R>>",
+        b"<</Length %d/Filter/FlateDecode>>stream\n%s\nendstream" % (len(bomb), bomb),
     )
+
+
+async def test_a_bomb_in_a_page_s_stream_ends(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pdf"
+    path.write_bytes(of_one_page(512))
     assert (await failure(path, ParseLimits(cpu_s=20))).code in ("out_of_memory", "timeout")
