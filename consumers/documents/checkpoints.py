@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from consumers.documents.claims import FENCE, Claim, LeaseLost, others_wait
-from consumers.documents.passages import PassageDraft
-from consumers.documents.reading import Reading
+from consumers.documents.passages import Reading
 from consumers.documents.vectors import PassageText
 from consumers.index.store import batch_id
 from consumers.index.table_locks import lock_tables
@@ -103,7 +102,7 @@ class Checkpoints:
             reading.size.target_tokens,
             reading.size.max_tokens,
         ) as (work, outgoing):
-            await _insert_passages(work, claim, reading.passages, batch_size)
+            await _insert_passages(work, claim, reading, batch_size)
             await _insert_batches(work, claim, n_passages, batch_size)
             fact = DocumentParsed(
                 document_id=claim.document_id,
@@ -284,10 +283,11 @@ def _facts_of(claim: Claim, batch: _Embedded, eta_s: float | None) -> list[Outgo
     ]
 
 
-async def _insert_passages(work: UnitOfWork, claim: Claim, passages: Sequence[PassageDraft], batch_size: int) -> None:
+async def _insert_passages(work: UnitOfWork, claim: Claim, reading: Reading, batch_size: int) -> None:
     await work.execute("DELETE FROM passages WHERE document_id = $1 AND version = $2", claim.document_id, claim.version)
-    for start in range(0, len(passages), _ROWS_PER_STATEMENT):
-        rows = passages[start : start + _ROWS_PER_STATEMENT]
+    for start in range(0, len(reading.passages), _ROWS_PER_STATEMENT):
+        rows = reading.passages[start : start + _ROWS_PER_STATEMENT]
+        ordinals = range(start, start + len(rows))
         await work.execute(
             "INSERT INTO passages (id, tenant_id, document_id, version, batch, ordinal, text, page, span_start,"
             " span_end, heading_path, n_tokens, content_hash)"
@@ -301,9 +301,9 @@ async def _insert_passages(work: UnitOfWork, claim: Claim, passages: Sequence[Pa
             claim.version,
             batch_size,
             _HEADING_SEPARATOR,
-            [passage_id(claim.document_id, claim.version, row.ordinal) for row in rows],
-            [row.ordinal for row in rows],
-            [row.text for row in rows],
+            [passage_id(claim.document_id, claim.version, ordinal) for ordinal in ordinals],
+            list(ordinals),
+            [reading.text[row.start : row.end] for row in rows],
             [row.page for row in rows],
             [row.start for row in rows],
             [row.end for row in rows],

@@ -19,7 +19,7 @@ from consumers.documents.checkpoints import Checkpoints
 from consumers.documents.claims import Claim, LeaseLost
 from consumers.documents.downloads import temporary_folder
 from consumers.documents.parse.document import OVER_LIMITS, ParseFailed
-from consumers.documents.reading import Read, Reading
+from consumers.documents.passages import Reading
 from consumers.documents.vectors import PassageVectors
 from providers.ports import ProviderError
 from schemas.errors import Retry
@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 Vectors = npt.NDArray[np.float32]
 
+Read = Callable[[Path, Claim], Awaitable[Reading]]
+"""Reads the version's bytes from a file; there are words in them. Raises: ParseFailed."""
+
 _PARSE, _EMBED = INGEST_STEP_SECONDS.labels("parse"), INGEST_STEP_SECONDS.labels("embed")
 
 RETRY_S = 5.0
@@ -43,6 +46,7 @@ TURN_S = 10.0
 STORE_PATIENCE_S, STORE_AGAIN_S = 60.0, 0.5
 """What is embedded waits so long for PostgreSQL to be stored; it is tried again so often."""
 BATCH_SIZE = 128
+_ENCODED_AT_ONCE = 1 << 18
 A_WHILE_S = 0.25
 TELL_S = 1.0
 """How often the pages that are read are told."""
@@ -163,9 +167,7 @@ class Job:
             finally:
                 telling.cancel()
                 await asyncio.wait({telling})
-        if not reading.has_words:
-            raise _Failed("empty_document", "The file has no text.")
-        await self._blobs.put_bytes(f"{claim.prefix}text.txt", reading.text.encode())
+        await self._blobs.put(f"{claim.prefix}text.txt", _utf8(reading.text))
         await self._checkpoints.parsed(claim, reading, model=self._vectors.model, batch_size=self._batch_size)
 
     async def _read_in_turn(self, path: Path, claim: Claim) -> Reading:
@@ -309,6 +311,11 @@ def _step(name: str, claim: Claim) -> Iterator[Claim]:
         raise
     finally:
         span.end({"ragline.document_id": str(claim.document_id), "ragline.attempt": claim.attempt}, error=error)
+
+
+async def _utf8(text: str) -> AsyncIterator[bytes]:
+    for start in range(0, len(text), _ENCODED_AT_ONCE):
+        yield text[start : start + _ENCODED_AT_ONCE].encode()
 
 
 def _npy(vectors: Vectors) -> bytes:

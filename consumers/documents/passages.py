@@ -8,9 +8,14 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from consumers.documents.parse.document import Block, BlockKind, ParsedDocument
-from providers.ports import TokenCounter
+
+if TYPE_CHECKING:  # numpy, which the ports import, is no weight for a parser
+    from providers.ports import TokenCounter
 
 _HEADING_MARKS = re.compile(r"^#{1,6}\s+|\s+#+\s*$|\n[=-]+\s*$")
 _MAX_HEADING = 200
@@ -48,22 +53,35 @@ class PassageSize:
 DEFAULT_SIZE = PassageSize()
 
 
-@dataclass(frozen=True, slots=True)
-class PassageDraft:
-    """`text` is the document's `[start, end)`, code points, without blank edges.
+class PassageSpan(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A passage is the document's text `[start, end)`, code points, without blank edges.
 
     `heading_path` are the headings it stands under, outermost first; `page` counts from 1, None where there are
-    none; `content_hash` is the SHA-256 of the text in UTF-8, in hex.
+    none; `content_hash` is the SHA-256 of the passage in UTF-8, in hex.
     """
 
-    ordinal: int
-    text: str
     page: int | None
     start: int
     end: int
     heading_path: tuple[str, ...]
     n_tokens: int
     content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a version says: its text, and the passages in order, spans of that text and so large."""
+
+    text: str
+    media_type: str
+    n_pages: int
+    passages: Sequence[PassageSpan]
+    size: PassageSize = DEFAULT_SIZE
+
+
+def has_words(text: str) -> bool:
+    """Whether it has a letter or a digit of any script: nothing else can be searched for."""
+    return any(character.isalnum() for character in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +96,7 @@ class _Unit:
 
 def split_into_passages(
     parsed: ParsedDocument, counter: TokenCounter, size: PassageSize = DEFAULT_SIZE
-) -> list[PassageDraft]:
+) -> list[PassageSpan]:
     """The passages of a document, in order: disjoint, none blank, together all text that is not whitespace.
 
     None crosses a page, a heading begins the passage of what follows it, and tables, code and lists stay whole
@@ -123,7 +141,7 @@ class _Splitter:
     """Packs units into the passage that is open, until one does not fit."""
 
     def __init__(self, text: str, counter: TokenCounter, size: PassageSize) -> None:
-        self.passages: list[PassageDraft] = []
+        self.passages: list[PassageSpan] = []
         self._text = text
         self._counter = counter
         self._max = max(1, size.max_tokens)
@@ -201,9 +219,7 @@ class _Splitter:
             self._emit(units[half:], path)
             return
         content_hash = hashlib.sha256(text.encode()).hexdigest()
-        self.passages.append(
-            PassageDraft(len(self.passages), text, self._page, start, end, path, n_tokens, content_hash)
-        )
+        self.passages.append(PassageSpan(self._page, start, end, path, n_tokens, content_hash))
 
     def _titles(self) -> tuple[str, ...]:
         return tuple(title for _, title in self._headings)

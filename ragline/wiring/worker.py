@@ -167,7 +167,6 @@ class Worker:
             blobs=clients.blobs,
             vectors=clients.vectors,
             embedder=clients.embedder,
-            token_counter=TiktokenCounter(),
             kafka_bootstrap=settings.kafka_bootstrap,
             slot_name=clients.slot.name,
             slots=settings.worker.document_slots,

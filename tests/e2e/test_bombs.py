@@ -80,6 +80,9 @@ def _bombs(folder: Path) -> dict[str, set[str]]:
 
 
 def test_bombs_end_within_the_workers_memory_and_small_files_pass_them(dev_stack: DevStack, tmp_path: Path) -> None:
+    (note := tmp_path / "note.txt").write_text("A small file waits until the parsers are loaded.")
+    dev_stack.ragline("upload", "--json", note, timeout_s=60)
+    note.unlink()
     bombs = _bombs(tmp_path)
     for number in range(N_SMALL):
         (tmp_path / f"small-{number}.txt").write_text(f"The lamp of the lighthouse turns {number} times a minute.")

@@ -54,10 +54,10 @@ def views(samples: Samples) -> list[PassageView]:
     read: list[PassageView] = []
     for n, name in enumerate(SAMPLES):
         document = parse(samples.path(name), name=name, media_type=None, limits=ParseLimits())
-        for draft in split_into_passages(document, counter):
+        for ordinal, found in enumerate(split_into_passages(document, counter)):
             id_, document_id = UUID(int=len(read) + 1), UUID(int=1_000 + n)
-            span = (draft.page, draft.start, draft.end, draft.heading_path, draft.ordinal)
-            read.append(PassageView(id_, document_id, name, 1, draft.text, *span))
+            span = (found.page, found.start, found.end, found.heading_path, ordinal)
+            read.append(PassageView(id_, document_id, name, 1, document.text[found.start : found.end], *span))
     return read
 
 

@@ -50,17 +50,17 @@ class ParsedDocument:
 
 @dataclass(frozen=True, slots=True)
 class ParseLimits:
-    """Limits of one parse: its child process is ended where it passes one."""
+    """Limits of reading one file, cutting included: its child process is ended where it passes one."""
 
-    memory_bytes: int = 320 * 1024 * 1024
-    """Private memory of the child: heap and anonymous mappings, the interpreter included."""
+    memory_bytes: int = 256 * 1024 * 1024
+    """Private memory of the child: heap and anonymous mappings, beside what it shares with its server."""
     cpu_s: float = 180.0
     wall_s: float = 600.0
     max_characters: int = 20_000_000
     """Longest text of a document, in code points."""
 
 
-LIGHT = ParseLimits(memory_bytes=112 * 1024 * 1024, cpu_s=2.0, wall_s=20.0)
+LIGHT = ParseLimits(memory_bytes=48 * 1024 * 1024, cpu_s=2.0, wall_s=20.0)
 """What a file may take that is read beside another one."""
 OVER_LIMITS = ("out_of_memory", "timeout", "parser_crashed")
 """Codes of files that other limits may let be read; a crash may be want of memory, too."""

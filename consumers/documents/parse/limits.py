@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 import threading
+from pathlib import Path
 
 from consumers.documents.parse.document import ParseLimits
 
@@ -26,12 +27,20 @@ def bind(limits: ParseLimits, *, parent_pid: int) -> None:
     die_with(parent_pid)
     os.nice(_NICENESS)
     cpu_s = math.ceil(limits.cpu_s)
+    memory_bytes = _mapped_bytes() + limits.memory_bytes
     _set(resource.RLIMIT_CORE, 0, 0)
     _set(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
     _set(resource.RLIMIT_FSIZE, 0, 0)
-    _set(resource.RLIMIT_DATA, limits.memory_bytes, limits.memory_bytes)
-    address_space = limits.memory_bytes + _MAPPED_LIBRARIES_BYTES
+    _set(resource.RLIMIT_DATA, memory_bytes, memory_bytes)
+    address_space = memory_bytes + _MAPPED_LIBRARIES_BYTES
     _set(resource.RLIMIT_AS, address_space, address_space)
+
+
+def _mapped_bytes() -> int:
+    """What this process has of heap and anonymous mappings, shared with the server that it is forked from."""
+    with contextlib.suppress(FileNotFoundError):  # no Linux
+        return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    return 0
 
 
 def _set(kind: int, soft: int, hard: int) -> None:

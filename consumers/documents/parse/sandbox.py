@@ -1,4 +1,4 @@
-"""Parsing in a child process: a hostile file costs one document and nothing else."""
+"""Reading in a child process: a hostile file costs one document and nothing else."""
 
 from __future__ import annotations
 
@@ -17,26 +17,37 @@ from pathlib import Path
 
 import msgspec
 
-from consumers.documents.parse.document import ParsedDocument, ParseFailed, ParseLimits
+from consumers.documents.parse.document import ParseFailed, ParseLimits
 from consumers.documents.parse.pages_read import heard_pages
-from consumers.documents.parse.wire import N_DESCRIPTORS, NUMBER_BYTES, ParseReply, ParseRequest, heard
+from consumers.documents.parse.wire import (
+    LENGTH_BYTES,
+    N_DESCRIPTORS,
+    NUMBER_BYTES,
+    ParseRequest,
+    ReplyPart,
+    heard,
+    part_length,
+    part_of,
+)
+from consumers.documents.passages import DEFAULT_SIZE, PassageSize, Reading
 from schemas.errors import Retry
 
 logger = logging.getLogger(__name__)
 
 _PROJECT = Path(__file__).resolve().parents[3]
 _BYTES_PER_CHARACTER = 4
-_FRAME_BYTES = 64 * 1024 * 1024  # blocks and pages beside the text
+_FRAME_BYTES = 64 * 1024 * 1024  # passages beside the text
 _LOG_BYTES = 16 * 1024
 _PIPE_BYTES = 256 * 1024
+_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # a fork copies the tables of a tenth of the pages
 _NO_MEMORY = ("MemoryError", "bad_alloc", "annot allocate memory")  # Python, C++, glibc
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 
 
 class Sandbox:
-    """Parses files, each in a process of its own, which a fork server of this process begins.
+    """Reads files, each in a process of its own, which a fork server of this process begins.
 
-    The server is started at the first file and replaced when it has died; it ends with this process.
+    The server is begun by `start`, else at the first file, and replaced when it has died; it ends with this process.
     """
 
     def __init__(self) -> None:
@@ -44,14 +55,24 @@ class Sandbox:
         self._control: socket.socket | None = None
         self._pages: dict[Path, tuple[int, int]] = {}
 
+    def start(self) -> None:
+        """Lets the server load what it needs, a second's work, so that the first file need not wait for it."""
+        self._running()
+
     def pages_read(self, path: Path) -> tuple[int, int]:
         """(pages read, of how many) of the file that is being parsed; (0, 0) where that is not known."""
         return self._pages.get(path, (0, 0))
 
-    async def parse(
-        self, path: Path, *, name: str, media_type: str | None, limits: ParseLimits | None = None
-    ) -> ParsedDocument:
-        """The document in the file at `path`; its type is found by content, `name` and `media_type` only hint.
+    async def read(
+        self,
+        path: Path,
+        *,
+        name: str,
+        media_type: str | None,
+        size: PassageSize = DEFAULT_SIZE,
+        limits: ParseLimits | None = None,
+    ) -> Reading:
+        """The file at `path` as text and passages; its type is found by content, `name` and `media_type` only hint.
 
         The parser is held to `limits`, sees no environment and dies with this process and with this task's
         cancellation: when this returns or raises, it is gone. Never blocks the loop.
@@ -59,7 +80,7 @@ class Sandbox:
         Raises: ParseFailed, with the codes listed there; Retry if the fork server died, which is not the file's fault.
         """
         limits = limits or ParseLimits()
-        beginning = asyncio.ensure_future(self._begin(ParseRequest(str(path), name, media_type, limits)))
+        beginning = asyncio.ensure_future(self._begin(ParseRequest(str(path), name, media_type, size, limits)))
         try:
             parser = await asyncio.shield(beginning)
         except asyncio.CancelledError:
@@ -67,8 +88,8 @@ class Sandbox:
             raise
         try:
             async with asyncio.timeout(limits.wall_s):
-                answer, complaint = await asyncio.gather(
-                    _read(parser.stdout, limits.max_characters * _BYTES_PER_CHARACTER + _FRAME_BYTES),
+                parts, complaint = await asyncio.gather(
+                    _parts(parser.stdout, limits.max_characters * _BYTES_PER_CHARACTER + _FRAME_BYTES),
                     self._listen(path, parser.stderr),
                 )
                 status = await parser.wait()
@@ -81,7 +102,7 @@ class Sandbox:
             failed = _abnormal_end(status, complaint, limits)
             logger.warning("parser ended with status %d (%s)", status, failed.code)
             raise failed
-        return await asyncio.to_thread(_document, answer)
+        return _reading(parts, size)
 
     async def _listen(self, path: Path, stream: asyncio.StreamReader) -> str:
         """What a parser complains of, the last of it; which pages it has read is kept for who asks."""
@@ -146,7 +167,7 @@ class Sandbox:
                 [sys.executable, *command, str(theirs.fileno()), str(os.getpid())],
                 stdin=subprocess.PIPE,  # its end tells the server that this process is gone
                 pass_fds=[theirs.fileno()],
-                env={"PYTHONPATH": module_path, "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"},
+                env={"PYTHONPATH": module_path, "LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1", **_HUGE_PAGES},
             )
         self._control = ours
         return self._server, ours
@@ -218,25 +239,31 @@ async def _opened(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTr
     return stream, pipe
 
 
-async def _read(stream: asyncio.StreamReader, max_bytes: int) -> bytes:
-    pieces: list[bytes] = []
+async def _parts(stream: asyncio.StreamReader, max_bytes: int) -> list[ReplyPart]:
+    """The answer as far as it comes: decoded part by part, so that the loop never waits for a whole text."""
+    parts: list[ReplyPart] = []
     n_bytes = 0
-    while piece := await stream.read(1 << 18):
-        n_bytes += len(piece)
-        if n_bytes > max_bytes:
-            raise ParseFailed("too_large_text", "The document holds too much text; split it.")
-        pieces.append(piece)
-    return b"".join(pieces)
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        while not parts or not parts[-1].is_last:
+            length = part_length(await stream.readexactly(LENGTH_BYTES))
+            n_bytes += LENGTH_BYTES + length
+            if n_bytes > max_bytes:
+                raise ParseFailed("too_large_text", "The document holds too much text; split it.")
+            try:
+                parts.append(part_of(await stream.readexactly(length)))
+            except msgspec.MsgspecError:
+                raise _crashed() from None
+    return parts
 
 
-def _document(answer: bytes) -> ParsedDocument:
-    try:
-        reply = msgspec.msgpack.decode(answer, type=ParseReply)
-    except msgspec.MsgspecError:
-        raise _crashed() from None
-    if reply.document is None:
-        raise ParseFailed(reply.code, reply.message)
-    return reply.document
+def _reading(parts: Sequence[ReplyPart], size: PassageSize) -> Reading:
+    if not parts or not parts[-1].is_last:
+        raise _crashed()
+    last = parts[-1]
+    if last.code:
+        raise ParseFailed(last.code, last.message)
+    passages = [passage for part in parts for passage in part.passages]
+    return Reading("".join(part.text for part in parts), last.media_type, last.n_pages, passages, size)
 
 
 def _abnormal_end(status: int, complaint: str, limits: ParseLimits) -> ParseFailed:

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from consumers.documents.claims import Claim, document_prefix
-from consumers.documents.passages import PassageDraft
-from consumers.documents.reading import Read, Reading
+from consumers.documents.job import Read
+from consumers.documents.parse.document import ParseFailed
+from consumers.documents.passages import PassageSpan, Reading, has_words
 from consumers.documents.runner import DocumentJobs
 from consumers.documents.subscriber import documents
 from consumers.index.subscriber import index
@@ -25,7 +26,6 @@ from consumers.index.upkeep import IndexUpkeep
 from consumers.index.writer import IndexWriter
 from consumers.relay.sweep import relay_forever
 from providers.ports import Embedder
-from providers.tokens import TiktokenCounter
 from schemas.commands import AddDocument, DeleteDocument
 from schemas.envelope import Envelope, decode
 from schemas.events import CommandRejected, DocumentDeleted, DocumentFailed, DocumentIndexed, DocumentUploaded
@@ -83,10 +83,12 @@ class HashEmbedder:
 async def read_lines(path: Path, _: Claim) -> Reading:
     """A passage a line, ten passages a batch: the shape of a long document without its weight."""
     text = await asyncio.to_thread(path.read_text)
+    if not has_words(text):
+        raise ParseFailed("empty_document", "The file has no text.")
     passages, at = [], 0
-    for number, line in enumerate(text.splitlines()):
+    for line in text.splitlines():
         digest = hashlib.sha256(line.encode()).hexdigest()
-        passages.append(PassageDraft(number, line, 1, at, at + len(line), ("Part", "One"), 3, digest))
+        passages.append(PassageSpan(1, at, at + len(line), ("Part", "One"), 3, digest))
         at += len(line) + 1
     return Reading(text, "text/plain", 1, passages)
 
@@ -211,7 +213,6 @@ class Room:
             blobs=self.blobs,
             vectors=self.vectors,
             embedder=embedder,
-            token_counter=TiktokenCounter(),
             read=read,
             kafka_bootstrap=self.bootstrap,
             slot_name=name,

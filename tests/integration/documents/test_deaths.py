@@ -17,7 +17,7 @@ import pytest
 
 from consumers.documents.claims import Claim
 from consumers.documents.overdue import settle_overdue
-from consumers.documents.reading import Reading
+from consumers.documents.passages import Reading
 from providers.ports import ProviderError
 from schemas.errors import Retry
 from schemas.events import DocumentFailed, DocumentIndexed, DocumentParsed, PassagesEmbedded

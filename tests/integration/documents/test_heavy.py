@@ -9,7 +9,7 @@ import pytest
 
 from consumers.documents.claims import Claim
 from consumers.documents.parse.document import ParseFailed
-from consumers.documents.reading import Reading
+from consumers.documents.passages import Reading
 from schemas.events import DocumentFailed, DocumentIndexed, DocumentParsing
 from schemas.ids import new_id
 from tests.integration.documents.room import HashEmbedder, Room, read_lines

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from consumers.documents.claims import Claim
-from consumers.documents.reading import Reading
+from consumers.documents.passages import Reading
 from providers.catalog import EmbeddingSpec, build_embedder
 from providers.ports import Embedder
 from tests.integration.documents.room import DIMENSIONS, HashEmbedder, open_room, read_lines

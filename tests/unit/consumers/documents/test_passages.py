@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.documents.parse.document import Block, BlockKind, ParsedDocument
-from consumers.documents.passages import PassageDraft, PassageSize, split_into_passages
+from consumers.documents.passages import DEFAULT_SIZE, PassageSize, PassageSpan, has_words, split_into_passages
 from providers.tokens import TiktokenCounter
 
 
@@ -27,23 +27,30 @@ class WordCounter:
         return text[:end]
 
 
-def check(parsed: ParsedDocument, passages: list[PassageDraft], counter: WordCounter, max_tokens: int) -> None:
+def check(parsed: ParsedDocument, passages: list[PassageSpan], counter: WordCounter, max_tokens: int) -> None:
     position = 0
-    for ordinal, passage in enumerate(passages):
-        assert passage.ordinal == ordinal
-        assert parsed.text[passage.start : passage.end] == passage.text
-        assert passage.text
-        assert passage.text == passage.text.strip()
+    for passage in passages:
+        text = parsed.text[passage.start : passage.end]
+        assert text
+        assert text == text.strip()
         assert position <= passage.start
         assert not parsed.text[position : passage.start].strip()
-        assert passage.n_tokens == counter.count(passage.text) <= max_tokens
-        assert passage.content_hash == hashlib.sha256(passage.text.encode()).hexdigest()
+        assert passage.n_tokens == counter.count(text) <= max_tokens
+        assert passage.content_hash == hashlib.sha256(text.encode()).hexdigest()
         if parsed.pages and passage.page is not None:
             first, last = parsed.pages[passage.page - 1]
             assert first <= passage.start
             assert passage.end <= last
         position = passage.end
     assert not parsed.text[position:].strip()
+
+
+def cut(
+    parsed: ParsedDocument, target: int = DEFAULT_SIZE.target_tokens, most: int = DEFAULT_SIZE.max_tokens
+) -> list[str]:
+    """The texts of its passages."""
+    spans = split_into_passages(parsed, WordCounter(), PassageSize(target, most))
+    return [parsed.text[span.start : span.end] for span in spans]
 
 
 KINDS: tuple[BlockKind, ...] = ("heading", "paragraph", "table", "code", "list")
@@ -108,7 +115,7 @@ def test_headings_lead_passages_and_make_their_path() -> None:
     )
     passages = split_into_passages(parsed, WordCounter(), PassageSize(60, 100))
     assert [passage.heading_path for passage in passages] == [("Guide", "Install"), ("Guide", "Use"), ("Annex",)]
-    assert [passage.text.split()[0] for passage in passages] == ["#", "Use", "Annex"]
+    assert [parsed.text[passage.start : passage.end].split()[0] for passage in passages] == ["#", "Use", "Annex"]
 
 
 def test_a_short_opening_stays_with_its_first_subsection() -> None:
@@ -123,35 +130,36 @@ def test_a_short_opening_stays_with_its_first_subsection() -> None:
 def test_what_belongs_together_stays_whole_where_it_fits(kind: BlockKind) -> None:
     whole = "\n".join(f"row{n} a. B c. D" for n in range(12))
     parsed = assembled(("paragraph", words(50), 0), (kind, whole, 0), ("paragraph", words(50), 0))
-    passages = split_into_passages(parsed, WordCounter(), PassageSize(60, 100))
-    assert sum(whole in passage.text for passage in passages) == 1
+    assert sum(whole in text for text in cut(parsed, 60, 100)) == 1
 
 
 def test_a_table_too_long_for_a_passage_is_cut_between_rows() -> None:
     rows = [f"row{n}. Alpha | beta. Gamma" for n in range(100)]
-    passages = split_into_passages(assembled(("table", "\n".join(rows), 0)), WordCounter(), PassageSize(30, 50))
-    assert len(passages) > 5
-    assert [row for passage in passages for row in passage.text.split("\n")] == rows
+    found = cut(assembled(("table", "\n".join(rows), 0)), 30, 50)
+    assert len(found) > 5
+    assert [row for text in found for row in text.split("\n")] == rows
 
 
 def test_long_paragraphs_are_cut_at_sentence_ends() -> None:
     sentences = [f"Sentence number {n} says e.g. this and v1.5 of that." for n in range(60)]
     parsed = assembled(("paragraph", " ".join(sentences), 0))
-    passages = split_into_passages(parsed, WordCounter(), PassageSize(50, 80))
-    assert len(passages) > 5
-    assert all(passage.text.startswith("Sentence") and passage.text.endswith("that.") for passage in passages)
+    found = cut(parsed, 50, 80)
+    assert len(found) > 5
+    assert all(text.startswith("Sentence") and text.endswith("that.") for text in found)
 
 
 def test_chinese_sentences_need_no_spaces() -> None:
     parsed = assembled(("paragraph", "这是一个句子。" * 60, 0))
-    passages = split_into_passages(parsed, WordCounter(), PassageSize(20, 40))
-    assert all(passage.text.endswith("。") for passage in passages)
+    assert all(text.endswith("。") for text in cut(parsed, 20, 40))
 
 
 def test_a_passage_never_crosses_a_page() -> None:
     parsed = ParsedDocument("one page\n\ntwo page", "application/pdf", pages=((0, 8), (10, 18)))
     passages = split_into_passages(parsed, WordCounter())
-    assert [(passage.page, passage.text) for passage in passages] == [(1, "one page"), (2, "two page")]
+    assert [(passage.page, parsed.text[passage.start : passage.end]) for passage in passages] == [
+        (1, "one page"),
+        (2, "two page"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -176,5 +184,15 @@ def test_two_megabytes_take_seconds(line: str) -> None:
     parsed = ParsedDocument(line, "text/plain", (Block("paragraph", 0, len(line)),))
     passages = split_into_passages(parsed, counter)
     assert time.process_time() - started < 15
-    assert "".join("".join(passage.text.split()) for passage in passages) == "".join(line.split())
+    assert "".join("".join(line[passage.start : passage.end].split()) for passage in passages) == "".join(line.split())
     assert max(passage.n_tokens for passage in passages) <= 400
+
+
+@pytest.mark.parametrize("text", ["a", "7", "é", "東", "ا", "अ", "[[٣]]", "½", "🙂 b"])
+def test_a_letter_or_a_digit_of_any_script_is_enough(text: str) -> None:
+    assert has_words(f"[[[\n{text}\n]]]")
+
+
+@pytest.mark.parametrize("text", ["", "[[[\n]]]", "-- … ***", "🙂", "___"])
+def test_signs_alone_say_nothing(text: str) -> None:
+    assert not has_words(text)

@@ -109,7 +109,7 @@ async def test_forms_that_draw_forms_end(tmp_path: Path, forms: list[bytes]) -> 
     path.write_bytes(page(stream(b"/X Do"), *forms, resources=b"/XObject<</X 6 0 R>>"))
     limits = ParseLimits(memory_bytes=160 * MEGABYTE, cpu_s=20)
     with pytest.raises(ParseFailed) as caught:
-        await SANDBOX.parse(path, name=path.name, media_type=None, limits=limits)
+        await SANDBOX.read(path, name=path.name, media_type=None, limits=limits)
     assert caught.value.code in ("out_of_memory", "timeout")
 
 
