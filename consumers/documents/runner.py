@@ -208,8 +208,9 @@ class DocumentJobs:
             lost_claims = await renew(self._database, claims, lease_s=self._lease_s)
             self._trust.answered(time.monotonic())
             for lost in lost_claims:
-                if lost.fence in self._held:
-                    self._held[lost.fence].task.cancel()
+                held = self._held.get(lost.fence)
+                if held is not None and not held.task.cancelling():  # told twice, it would not tidy up
+                    held.task.cancel()
 
     async def _purge(self) -> None:
         await purge_deleted(self._database, self._blobs, self._vectors, self._unpurged)

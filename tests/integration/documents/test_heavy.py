@@ -71,6 +71,29 @@ async def test_a_tenant_with_both_places_gives_one_up_to_another(room: Room) -> 
             assert (await room.version(document_id))["attempt"] <= 2
 
 
+async def test_a_place_is_free_again_though_its_lease_cannot_be_given_up(room: Room) -> None:
+    """The document is deleted while it is read, and its row is locked for longer than a lease is renewed."""
+    is_read = asyncio.Event()
+
+    async def read(path: Path, claim: Claim) -> Reading:
+        if claim.name == "slow":
+            is_read.set()
+            await asyncio.Event().wait()
+        return await read_lines(path, claim)
+
+    async with room.consuming(), room.learning(HashEmbedder(), read=read, slots=1, lease_s=0.4) as jobs:
+        slow = await room.upload(b"slow", "slow")
+        await asyncio.wait_for(is_read.wait(), 10)
+        async with room.database.transaction() as work:
+            await work.execute("UPDATE document_versions SET status = 'deleted' WHERE document_id = $1", slow)
+        async with room.database.transaction() as work:
+            await work.execute("SELECT FROM document_versions WHERE document_id = $1 FOR UPDATE", slow)
+            [held] = jobs._held.values()
+            await asyncio.wait({held.task}, timeout=10)
+            assert held.task.done()
+        assert isinstance(await room.heard.end(await room.upload(b"another")), DocumentIndexed)
+
+
 async def test_a_place_alone_is_never_light(room: Room) -> None:
     bombs = Bombs()
     bombs.may_end.set()
