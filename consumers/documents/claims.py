@@ -155,6 +155,17 @@ async def another_waits(database: Database, *, than: UUID, heavy: Collection[UUI
     return bool(found)
 
 
+async def in_work(database: Database, document_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the documents that are learnt, or wait for it. Raises: Retry."""
+    async with database.transaction() as work:
+        rows = await work.fetch(
+            "SELECT DISTINCT document_id FROM document_versions WHERE document_id = ANY($1::uuid[])"
+            " AND status IN ('queued', 'parsing', 'embedding')",
+            list(document_ids),
+        )
+    return {row["document_id"] for row in rows}
+
+
 async def renew(database: Database, claims: Sequence[Claim], *, lease_s: float) -> list[Claim]:
     """Prolongs the leases; those of `claims` that another process took or whose document was deleted. Raises: Retry."""
     async with database.transaction() as work:

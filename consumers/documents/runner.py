@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from consumers.documents.checkpoints import Checkpoints
-from consumers.documents.claims import Claim, another_waits, claim, hand_over, renew
+from consumers.documents.claims import Claim, another_waits, claim, hand_over, in_work, renew
 from consumers.documents.downloads import remove_stale
 from consumers.documents.job import BATCH_SIZE, RETRY_S, Job, Release
 from consumers.documents.overdue import settle_overdue
@@ -217,6 +217,8 @@ class DocumentJobs:
         await remove_superseded(self._database, self._vectors, self._unremoved)
 
     async def _settle_overdue(self) -> None:
+        if heavy := frozenset(self._heavy):  # some were deleted, or learnt by another process
+            self._heavy -= heavy - await in_work(self._database, heavy)
         await settle_overdue(self._database, self._publisher)
 
 

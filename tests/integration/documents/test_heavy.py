@@ -51,6 +51,22 @@ async def test_small_bombs_hold_up_no_small_file_of_any_tenant(room: Room) -> No
     assert bombs.lit.count(True) <= 2, "what is known to be heavy takes no light place again"
 
 
+async def test_what_is_deleted_is_not_known_as_heavy_for_ever(room: Room) -> None:
+    bombs = Bombs()
+    async with room.consuming(), room.learning(HashEmbedder(), read=bombs.read) as jobs:
+        bad = [await room.upload(b"bomb %d" % n, "bomb") for n in range(3)]
+        async with asyncio.timeout(20):
+            while len(waiting := sorted(jobs._heavy)) < 2:
+                await asyncio.sleep(0.01)
+        assert set(waiting) < set(bad)
+        await room.delete(waiting[0])
+        await jobs._settle_overdue()
+        assert waiting[0] not in jobs._heavy
+        assert waiting[1] in jobs._heavy
+        bombs.may_end.set()
+        await room.heard.end(waiting[1])
+
+
 async def test_a_tenant_with_both_places_gives_one_up_to_another(room: Room) -> None:
     """Its files are not over any limit: they only take a while. Its own small files wait for them."""
     may_end = asyncio.Event()
