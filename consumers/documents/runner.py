@@ -88,6 +88,7 @@ class DocumentJobs:
         self._on_fail: OnFail | None = None
         self._held: dict[tuple[UUID, int, int], _Held] = {}
         self._heavy: set[UUID] = set()
+        self._served: UUID | None = None  # the tenant that had a place that is not light
         self._turn, self._deleted = asyncio.Event(), asyncio.Event()
         self._unpurged, self._unremoved = PutOff[UUID](), PutOff[VersionKey]()
         self._loops: list[asyncio.Task[None]] = []
@@ -156,10 +157,13 @@ class DocumentJobs:
                     lease_s=self._lease_s,
                     is_light=self._slots > 1 and n_heavy >= self._slots - 1,
                     heavy=self._heavy,
+                    served=self._served,
                     may_take_over=self._trust.answered(time.monotonic()),
                 )
             if claimed is None:
                 return
+            if not claimed.is_light:
+                self._served = claimed.tenant_id
             task = asyncio.create_task(self._run(claimed), name=f"document {claimed.document_id}")
             task.add_done_callback(self._ended)
             self._held[claimed.fence] = _Held(claimed, task)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from consumers.documents.claims import Claim
+from consumers.documents.claims import SMALL_BYTES, Claim
 from consumers.documents.parse.document import ParseFailed
 from consumers.documents.reading import Reading
 from schemas.events import DocumentFailed, DocumentIndexed, DocumentParsing
@@ -85,6 +85,28 @@ async def test_a_tenant_with_both_places_gives_one_up_to_another(room: Room) -> 
         for document_id in slow:
             assert isinstance(await room.heard.end(document_id), DocumentIndexed)
             assert (await room.version(document_id))["attempt"] <= 2
+
+
+async def test_large_files_of_one_tenant_take_turns_with_those_of_others(room: Room) -> None:
+    """There is one place for them: when it is free, nobody has anything in work."""
+    order: list[str] = []
+    may_begin = asyncio.Event()
+
+    async def read(path: Path, claim: Claim) -> Reading:
+        order.append(claim.name)
+        await may_begin.wait()
+        path.write_bytes(b"a line")  # noqa: ASYNC240
+        return await read_lines(path, claim)
+
+    async with room.consuming(), room.learning(HashEmbedder(), read=read):
+        large = [b"%d" % n + bytes(SMALL_BYTES) for n in range(4)]
+        first = [await room.upload(data, f"first {n}") for n, data in enumerate(large[:3])]
+        room.tenant_id = new_id()
+        other = await room.upload(large[3], "other")
+        may_begin.set()
+        for document_id in (*first, other):
+            assert isinstance(await room.heard.end(document_id), DocumentIndexed)
+    assert order == ["first 0", "other", "first 1", "first 2"]
 
 
 async def test_a_place_is_free_again_though_its_lease_cannot_be_given_up(room: Room) -> None:
