@@ -15,6 +15,10 @@ class Retry(RaglineError):  # noqa: N818 - named for what the caller does
         self.after_s = after_s
 
 
+class Busy(Retry):
+    """Others hold what this work needs; what needs something else may go on meanwhile."""
+
+
 class Reject(RaglineError):  # noqa: N818
     """The command cannot take effect; its caller is told `code` (stable), `status` (HTTP) and `detail`.
 

@@ -92,11 +92,13 @@ async def claim(
     lease_s: float,
     is_light: bool,
     heavy: Collection[UUID] = (),
+    served: UUID | None = None,
     may_take_over: bool = True,
 ) -> Claim | None:
     """The next version whose turn it is, leased to `owner`: first tenants with the least in work, then small files.
 
-    `is_light`: only a small file, and none of the documents `heavy`. Who gave way stands in line from then on.
+    `is_light`: only a small file, and none of the documents `heavy`. Who gave way stands in line from then on. Large
+    and heavy ones of the tenant `served` come after those of others, as if one of its were in work still.
     `may_take_over`: whether a lease that expired is free.
     """
     row = await work.fetchrow(
@@ -107,7 +109,8 @@ async def claim(
         "  AND (c.lease_until IS NULL OR (c.lease_until <= now() AND $7))"
         "  AND (c.not_before IS NULL OR c.not_before <= now())"
         "  AND (NOT $3 OR c.size_bytes <= $4 AND c.document_id <> ALL($8::uuid[]))"
-        "  ORDER BY coalesce(held.n, 0), greatest(c.created_at, c.not_before) + make_interval(secs => $6::float8 *"
+        "  ORDER BY coalesce(held.n, 0) + CASE WHEN c.tenant_id = $9 AND (c.size_bytes > $4 OR c.document_id = ANY($8))"
+        "   THEN 1 ELSE 0 END, greatest(c.created_at, c.not_before) + make_interval(secs => $6::float8 *"
         "   CASE WHEN c.size_bytes <= $4 THEN 0 WHEN c.size_bytes <= $5 THEN 1 ELSE 2 END)"
         "  LIMIT 1 FOR UPDATE OF c SKIP LOCKED)"
         " UPDATE document_versions v SET attempt = v.attempt + 1, barren_attempts = v.barren_attempts + 1,"
@@ -127,6 +130,7 @@ async def claim(
         float(_HANDICAP_S),
         may_take_over,
         list(heavy),
+        served,
     )
     return Claim(**dict(row), is_light=is_light) if row is not None else None
 
@@ -153,6 +157,17 @@ async def another_waits(database: Database, *, than: UUID, heavy: Collection[UUI
             list(heavy),
         )
     return bool(found)
+
+
+async def in_work(database: Database, document_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the documents that are learnt, or wait for it. Raises: Retry."""
+    async with database.transaction() as work:
+        rows = await work.fetch(
+            "SELECT DISTINCT document_id FROM document_versions WHERE document_id = ANY($1::uuid[])"
+            " AND status IN ('queued', 'parsing', 'embedding')",
+            list(document_ids),
+        )
+    return {row["document_id"] for row in rows}
 
 
 async def renew(database: Database, claims: Sequence[Claim], *, lease_s: float) -> list[Claim]:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from consumers.documents.claims import document_prefix
 from consumers.documents.removals import AT_ONCE, PutOff, of_store, remove_each
-from consumers.index.table_locks import lock_tables
+from consumers.index.table_locks import SOON_S, lock_tables
 from storage.blobs.keys import tenant_prefix
 from storage.ports import BlobStore, VectorIndex
 from storage.postgres.unit_of_work import Database
@@ -65,7 +65,7 @@ async def _purge(database: Database, blobs: BlobStore, vectors: VectorIndex, ids
             if row["embedding_model"] is not None:
                 table = table_name(row["tenant_id"], row["embedding_model"])
                 tables.setdefault(table, set()).add(str(row["document_id"]))
-        await lock_tables(work, tables)
+        await lock_tables(work, tables, within_s=SOON_S)
         with of_store():
             for table, document_ids in tables.items():
                 await vectors.delete_documents(table, sorted(document_ids))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Generic, TypeAlias, TypeVar
 from uuid import UUID
 
-from schemas.errors import Stop
+from schemas.errors import Busy, Stop
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ Key = TypeVar("Key")
 Find: TypeAlias = Callable[[Collection[UUID], Collection[Key]], Awaitable[tuple[UUID, Sequence[Key]] | None]]
 """Some of what a tenant has to remove, oldest first: of no tenant of the first, and nothing of the second."""
 Remove: TypeAlias = Callable[[Sequence[Key]], Awaitable[int]]
-"""Removes all of it in one transaction; of how many that is true now. Raises: StoreFailed; Retry for PostgreSQL."""
+"""Removes all of it in one transaction; of how many that is true now. Raises: StoreFailed; Busy; Retry."""
 
 
 class StoreFailed(Exception):  # noqa: N818 - reads as the fact it is
@@ -59,8 +59,8 @@ class PutOff(Generic[Key]):
 async def remove_each(find: Find[Key], remove: Remove[Key], put_off: PutOff[Key]) -> int:
     """Removes all that is found and not put off; how much. Raises: Retry if PostgreSQL is away.
 
-    A tenant with something that could not be removed, or that another process works on, has to wait for the next
-    round with the rest of it.
+    A tenant with something that could not be removed, or that another process works on, or whose table is optimized,
+    has to wait for the next round with the rest of it.
     """
     n_removed = 0
     waiting: set[UUID] = set()
@@ -77,6 +77,9 @@ async def _remove(keys: Sequence[Key], remove: Remove[Key], put_off: PutOff[Key]
     """All at once; if that fails one by one, up to the first that cannot be removed."""
     try:
         return await remove(keys)
+    except Busy as busy:
+        logger.info("what is left of %s has to wait: %s", keys[0], busy)
+        return 0
     except StoreFailed as failed:
         if len(keys) == 1:
             logger.warning("what is left of %s cannot be removed yet: %s", keys[0], failed)

@@ -12,7 +12,7 @@ from pathlib import Path
 from uuid import UUID
 
 from consumers.documents.checkpoints import Checkpoints
-from consumers.documents.claims import Claim, another_waits, claim, hand_over, renew
+from consumers.documents.claims import Claim, another_waits, claim, hand_over, in_work, renew
 from consumers.documents.downloads import remove_stale
 from consumers.documents.job import BATCH_SIZE, RETRY_S, Job, Read, Release
 from consumers.documents.overdue import settle_overdue
@@ -91,6 +91,7 @@ class DocumentJobs:
         self._on_fail: OnFail | None = None
         self._held: dict[tuple[UUID, int, int], _Held] = {}
         self._heavy: set[UUID] = set()
+        self._served: UUID | None = None  # the tenant that had a place that is not light
         self._turn, self._deleted = asyncio.Event(), asyncio.Event()
         self._unpurged, self._unremoved = PutOff[UUID](), PutOff[VersionKey]()
         self._loops: list[asyncio.Task[None]] = []
@@ -161,10 +162,13 @@ class DocumentJobs:
                     lease_s=self._lease_s,
                     is_light=self._slots > 1 and n_heavy >= self._slots - 1,
                     heavy=self._heavy,
+                    served=self._served,
                     may_take_over=self._trust.answered(time.monotonic()),
                 )
             if claimed is None:
                 return
+            if not claimed.is_light:
+                self._served = claimed.tenant_id
             task = asyncio.create_task(self._run(claimed), name=f"document {claimed.document_id}")
             task.add_done_callback(self._ended)
             self._held[claimed.fence] = _Held(claimed, task)
@@ -220,14 +224,17 @@ class DocumentJobs:
             lost_claims = await renew(self._database, claims, lease_s=self._lease_s)
             self._trust.answered(time.monotonic())
             for lost in lost_claims:
-                if lost.fence in self._held:
-                    self._held[lost.fence].task.cancel()
+                held = self._held.get(lost.fence)
+                if held is not None and not held.task.cancelling():  # told twice, it would not tidy up
+                    held.task.cancel()
 
     async def _purge(self) -> None:
         await purge_deleted(self._database, self._blobs, self._vectors, self._unpurged)
         await remove_superseded(self._database, self._vectors, self._unremoved)
 
     async def _settle_overdue(self) -> None:
+        if heavy := frozenset(self._heavy):  # some were deleted, or learnt by another process
+            self._heavy -= heavy - await in_work(self._database, heavy)
         await settle_overdue(self._database, self._publisher)
 
 

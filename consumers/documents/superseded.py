@@ -8,7 +8,7 @@ from uuid import UUID
 
 from consumers.documents.removals import AT_ONCE, PutOff, of_store, remove_each
 from consumers.index.store import VersionKey, batch_id
-from consumers.index.table_locks import lock_tables
+from consumers.index.table_locks import SOON_S, lock_tables
 from storage.ports import VectorIndex
 from storage.postgres.unit_of_work import Database
 from storage.vectors.names import table_name
@@ -58,7 +58,7 @@ async def _remove(database: Database, vectors: VectorIndex, keys: Sequence[Versi
         tables = {
             (row["document_id"], row["version"]): table_name(row["tenant_id"], row["embedding_model"]) for row in found
         }
-        await lock_tables(work, tables.values())
+        await lock_tables(work, tables.values(), within_s=SOON_S)
         # Locked after the tables, as the index's writer does.
         rows = await work.fetch(
             "SELECT v.document_id, v.version, b.batch FROM unnest($1::uuid[], $2::int[]) AS t(document_id, version)"

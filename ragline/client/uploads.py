@@ -78,7 +78,11 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
 def _files_below(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
     if (place := folder.resolve()) in above:
         return  # a link to a folder that it is in
-    for path in sorted(folder.iterdir()):
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        raise WrongUseError(f"folder {folder} cannot be read: {error.strerror}; look at its permissions") from error
+    for path in inside:
         if path.name.startswith("."):
             continue
         if path.is_dir():

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from schemas.envelope import Envelope, decode
-from schemas.errors import DeadLetter, Reject, Retry, Stop
+from schemas.errors import Busy, DeadLetter, Reject, Retry, Stop
 from schemas.rejections import is_refused_for_now, rejection
 from schemas.topics import Topic
 from storage.log.dead_letters import DeadLetters
@@ -153,6 +153,13 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
             for record, error in malformed:
                 logger.warning("dead letter at %s/%s: %s", record.partition, record.offset, error)
                 await self._dead_letters.keep(record, error)
+        except Busy as busy:
+            if len(polled) == 1:
+                self._back_off(consumer, polled, busy)
+            else:
+                for partition, records in polled.items():
+                    await self._process(consumer, {partition: records})
+            return
         except Retry as retry:
             self._back_off(consumer, polled, retry)
             return

@@ -15,7 +15,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from schemas.errors import Retry
+from schemas.errors import Busy, Retry
 from telemetry.metrics import DB_ERRORS, DB_POOL_WAIT_SECONDS, DB_TRANSACTION_SECONDS
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ class Database:
     ) -> AsyncIterator[UnitOfWork]:
         """One transaction: committed at the end of the block, rolled back by an exception.
 
-        Raises: Retry if PostgreSQL is away, busy or chose this transaction as a deadlock's victim.
+        Raises: Retry if PostgreSQL is away, busy or chose this transaction as a deadlock's victim; Busy for a lock
+        that it was not given in time.
         """
         asked_s, began_s, outcome = time.perf_counter(), None, _FAILED
         try:
@@ -134,7 +135,8 @@ class Database:
                     callback()
         except AWAY as error:
             DB_ERRORS.labels(type(error).__name__).inc()
-            raise Retry(f"PostgreSQL: {type(error).__name__}: {error}") from error
+            kind = Busy if isinstance(error, asyncpg.LockNotAvailableError) else Retry
+            raise kind(f"PostgreSQL: {type(error).__name__}: {error}") from error
         finally:
             ended_s = time.perf_counter()
             DB_POOL_WAIT_SECONDS.observe((began_s or ended_s) - asked_s)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from consumers.documents.claims import Claim
+from consumers.documents.claims import SMALL_BYTES, Claim
 from consumers.documents.parse.document import ParseFailed
 from consumers.documents.passages import Reading
 from schemas.events import DocumentFailed, DocumentIndexed, DocumentParsing
@@ -51,6 +51,22 @@ async def test_small_bombs_hold_up_no_small_file_of_any_tenant(room: Room) -> No
     assert bombs.lit.count(True) <= 2, "what is known to be heavy takes no light place again"
 
 
+async def test_what_is_deleted_is_not_known_as_heavy_for_ever(room: Room) -> None:
+    bombs = Bombs()
+    async with room.consuming(), room.learning(HashEmbedder(), read=bombs.read) as jobs:
+        bad = [await room.upload(b"bomb %d" % n, "bomb") for n in range(3)]
+        async with asyncio.timeout(20):
+            while len(waiting := sorted(jobs._heavy)) < 2:
+                await asyncio.sleep(0.01)
+        assert set(waiting) < set(bad)
+        await room.delete(waiting[0])
+        await jobs._settle_overdue()
+        assert waiting[0] not in jobs._heavy
+        assert waiting[1] in jobs._heavy
+        bombs.may_end.set()
+        await room.heard.end(waiting[1])
+
+
 async def test_a_tenant_with_both_places_gives_one_up_to_another(room: Room) -> None:
     """Its files are not over any limit: they only take a while. Its own small files wait for them."""
     may_end = asyncio.Event()
@@ -69,6 +85,51 @@ async def test_a_tenant_with_both_places_gives_one_up_to_another(room: Room) -> 
         for document_id in slow:
             assert isinstance(await room.heard.end(document_id), DocumentIndexed)
             assert (await room.version(document_id))["attempt"] <= 2
+
+
+async def test_large_files_of_one_tenant_take_turns_with_those_of_others(room: Room) -> None:
+    """There is one place for them: when it is free, nobody has anything in work."""
+    order: list[str] = []
+    may_begin = asyncio.Event()
+
+    async def read(path: Path, claim: Claim) -> Reading:
+        order.append(claim.name)
+        await may_begin.wait()
+        path.write_bytes(b"a line")  # noqa: ASYNC240
+        return await read_lines(path, claim)
+
+    async with room.consuming(), room.learning(HashEmbedder(), read=read):
+        large = [b"%d" % n + bytes(SMALL_BYTES) for n in range(4)]
+        first = [await room.upload(data, f"first {n}") for n, data in enumerate(large[:3])]
+        room.tenant_id = new_id()
+        other = await room.upload(large[3], "other")
+        may_begin.set()
+        for document_id in (*first, other):
+            assert isinstance(await room.heard.end(document_id), DocumentIndexed)
+    assert order == ["first 0", "other", "first 1", "first 2"]
+
+
+async def test_a_place_is_free_again_though_its_lease_cannot_be_given_up(room: Room) -> None:
+    """The document is deleted while it is read, and its row is locked for longer than a lease is renewed."""
+    is_read = asyncio.Event()
+
+    async def read(path: Path, claim: Claim) -> Reading:
+        if claim.name == "slow":
+            is_read.set()
+            await asyncio.Event().wait()
+        return await read_lines(path, claim)
+
+    async with room.consuming(), room.learning(HashEmbedder(), read=read, slots=1, lease_s=0.4) as jobs:
+        slow = await room.upload(b"slow", "slow")
+        await asyncio.wait_for(is_read.wait(), 10)
+        async with room.database.transaction() as work:
+            await work.execute("UPDATE document_versions SET status = 'deleted' WHERE document_id = $1", slow)
+        async with room.database.transaction() as work:
+            await work.execute("SELECT FROM document_versions WHERE document_id = $1 FOR UPDATE", slow)
+            [held] = jobs._held.values()
+            await asyncio.wait({held.task}, timeout=10)
+            assert held.task.done()
+        assert isinstance(await room.heard.end(await room.upload(b"another")), DocumentIndexed)
 
 
 async def test_a_place_alone_is_never_light(room: Room) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from consumers.index.table_locks import lock_tables, try_lock_table
 from consumers.index.upkeep import IndexUpkeep
 from consumers.index.writer import IndexWriter
 from schemas.envelope import Envelope, decode
-from schemas.errors import Retry
+from schemas.errors import Busy, Retry
 from schemas.events import DocumentDeleted, DocumentIndexed, PassagesEmbedded
 from schemas.topics import KNOWLEDGE_INDEX
 from storage.postgres import outbox
@@ -127,6 +128,16 @@ async def test_a_table_is_optimized_after_enough_rows_or_when_left_alone(room: R
             assert not await try_lock_table(other, table)
     assert await upkeep.optimize_due() == [table]
     assert await room.vectors.count(table) == 2
+
+
+async def test_who_waits_for_a_table_says_so_soon(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumers.index.writer.SOON_S", 0.01)
+    commands = await embedded(room, b"one\ntwo")
+    async with room.database.transaction() as writer:
+        await lock_tables(writer, [table_name(room.tenant_id, TABLE_MODEL)])
+        with pytest.raises(Busy):
+            await asyncio.wait_for(handle(room, commands), 10)
+    assert await handle(room, commands) == ["DocumentIndexed"]
 
 
 async def test_a_large_table_waits_for_more_rows(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

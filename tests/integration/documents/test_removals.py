@@ -13,6 +13,7 @@ from consumers.documents.claims import document_prefix
 from consumers.documents.purge import purge_deleted
 from consumers.documents.removals import AT_ONCE, PutOff
 from consumers.documents.superseded import remove_superseded
+from consumers.index.table_locks import lock_tables
 from schemas.ids import new_id
 from storage.vectors.names import table_name
 from tests.integration.documents.room import HashEmbedder, Room
@@ -95,6 +96,21 @@ async def test_a_tenants_broken_table_holds_up_its_own_removals_alone(
     assert await unpurged(room) == set(first[:1])
     assert await purge_deleted(room.database, room.blobs, room.vectors, PutOff(for_s=0)) == 1, "and it, later"
     assert await room.vectors.count(table_name(broken, MODEL)) == 0
+
+
+async def test_a_table_that_is_optimized_holds_up_nobody_elses(room: Room) -> None:
+    large, small = new_id(), new_id()
+    deleted = [await add_version(room, tenant_id, "gone") for tenant_id in (large, small)]
+    superseded = [await add_version(room, tenant_id, "old") for tenant_id in (large, small)]
+    await delete(room, deleted)
+    await supersede(room, superseded)
+    async with room.database.transaction() as work:
+        await lock_tables(work, [table_name(large, MODEL)])
+        assert await purge_deleted(room.database, room.blobs, room.vectors) == 1
+        assert await remove_superseded(room.database, room.vectors) == 1
+    assert await unpurged(room) >= {deleted[0]}
+    assert await purge_deleted(room.database, room.blobs, room.vectors) == 1
+    assert await remove_superseded(room.database, room.vectors) == 1
 
 
 async def test_a_documents_broken_blobs_hold_up_that_document_alone(room: Room) -> None:

@@ -15,12 +15,13 @@ import aiokafka.producer.message_accumulator
 import aiokafka.producer.producer
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.partitioner import murmur2
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from ragline.dev_stack.embedded import EmbeddedServers
 from schemas.commands import CreateSession
 from schemas.envelope import Envelope, decode
-from schemas.errors import DeadLetter, Retry, Stop
+from schemas.errors import Busy, DeadLetter, Retry, Stop
 from schemas.events import CommandRejected, SessionCreated
 from schemas.ids import derived_id, new_id
 from schemas.topics import CHAT_COMMANDS, CHAT_EVENTS
@@ -151,6 +152,11 @@ async def group(servers: EmbeddedServers) -> str:
     return name
 
 
+def partition_of(one: Envelope) -> int:
+    """Where Kafka's own partitioner puts it."""
+    return int((murmur2(one.body.key().encode()) & 0x7FFFFFFF) % CHAT_COMMANDS.partitions)
+
+
 async def send(producer: LogProducer, *commands: Envelope) -> None:
     for one in commands:
         await producer.publish(CHAT_COMMANDS, one, timeout_s=10)
@@ -210,6 +216,26 @@ async def test_one_poison_record_in_a_batch_is_dead_lettered_and_the_others_take
     dead = await dead_letters(servers, poison.id)
     assert len(dead) == 1
     assert dead[0]["dlq_reason"] == b"processing_failed"
+
+
+async def test_what_one_key_waits_for_holds_up_no_other_partition(
+    servers: EmbeddedServers,
+    database: Database,
+    producer: LogProducer,
+    events: Events,
+    group: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("storage.log.batch_runner.FIRST_BACKOFF_S", 60)
+    monkeypatch.setattr("storage.log.batch_runner.LONGEST_BACKOFF_S", 60)
+    commands = [command(str(n)) for n in range(40)]
+    recorder = Recorder(fail=lambda one: Busy("taken") if one.id == commands[0].id else None)
+    await send(producer, *commands)
+    others = [one for one in commands if partition_of(one) != partition_of(commands[0])]
+    async with running(servers, database, producer, recorder.handle, group=group):
+        await events.until(lambda: all(one.id in events.by_cause for one in others))
+    assert commands[0].id not in events.by_cause
+    assert {type(event.body) for one in others for event in events.by_cause[one.id]} == {SessionCreated}
 
 
 @pytest.fixture

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -252,6 +254,20 @@ def test_what_is_not_there_is_wrong_use(tmp_path: Path) -> None:
     with pytest.raises(WrongUseError, match="does not exist"):
         find_files([tmp_path / "missing.pdf"])
     with pytest.raises(WrongUseError, match="holds no file"):
+        find_files([tmp_path])
+
+
+def test_an_unreadable_folder_is_wrong_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "closed").mkdir()
+    iterdir = Path.iterdir
+
+    def closed_to_others(folder: Path) -> Iterator[Path]:  # root may read everything
+        if folder.name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", closed_to_others)
+    with pytest.raises(WrongUseError, match=r"closed cannot be read: Permission denied"):
         find_files([tmp_path])
 
 
