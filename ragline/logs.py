@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Literal
+from typing import Literal, TypeVar
 
 from telemetry.logs import ErrorCounter, JsonFormatter
 
@@ -29,14 +29,25 @@ class OnceInAWhile(logging.Filter):
         return True
 
 
+HandlerT = TypeVar("HandlerT", bound=logging.Handler)
+
+
+def said_once(handler: HandlerT) -> HandlerT:
+    """The handler, which from now on hears once in 10 s of what a library repeats."""
+    for library in ("aiokafka", "opentelemetry", "urllib3"):
+        handler.addFilter(OnceInAWhile(library, every_s=10.0))
+    return handler
+
+
 def configure(process: str, *, level: str, form: Literal["text", "json"]) -> None:
     """This process's log on its error output; errors are counted in the metrics."""
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for handler in logging.getLogger().handlers:
-        for library in ("aiokafka", "opentelemetry", "urllib3"):
-            handler.addFilter(OnceInAWhile(library, every_s=10.0))
+        said_once(handler)
         if form == "json":
             handler.setFormatter(JsonFormatter(process))
-    logging.getLogger().addHandler(ErrorCounter())
-    for noisy in ("aiokafka", "faststream", "alembic", "LiteLLM", "httpx", "opentelemetry", "urllib3"):
+    logging.getLogger().addHandler(said_once(ErrorCounter()))
+    for noisy in ("aiokafka", "faststream", "alembic", "httpx", "opentelemetry", "urllib3"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    # it quotes providers, and writes past every handler but its own; what fails in it is raised, and told by us
+    logging.getLogger("LiteLLM").setLevel(logging.CRITICAL + 1)

@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 _BINDING = "0.5.0"
 _SCHEMAS = "#/components/schemas/{model}"
-_CE_HEADERS = "CloudEventHeaders"
+CE_HEADERS = "CloudEventHeaders"
 _DESCRIPTION = """Ragline's records on Kafka: CloudEvents 1.0 in binary mode, a JSON body in the value, the attributes
 in `ce_` headers. Channels with `x-public` are for subscribers; the others are between Ragline's own processes. Ignore
 record types and fields that you do not know. Delivery is at least once; `ce_id` says what was read before."""
@@ -42,7 +42,7 @@ def asyncapi(topics: Sequence[Topic] = TOPICS, *, examples: Mapping[str, Sequenc
             for action, services in (("send", topic.producers), ("receive", topic.consumers))
             for service in services
         },
-        "components": {"messages": messages, "schemas": {_CE_HEADERS: _headers(), **_bodies(list(records.values()))}},
+        "components": {"messages": messages, "schemas": {CE_HEADERS: _headers(), **_bodies(list(records.values()))}},
     }
 
 
@@ -64,7 +64,7 @@ def _channel(topic: Topic) -> Json:
             }
         },
         "x-key": topic.key,
-        "x-public": topic in PUBLIC_TOPICS,
+        "x-public": topic.name in {public.name for public in PUBLIC_TOPICS},
     }
     if topic.has_dead_letters:
         found["x-dead-letter-topic"] = topic.dead_letter_topic
@@ -91,7 +91,7 @@ def _message(kind: str, record: type[Body], topics: Sequence[Topic], examples: S
         "correlationId": {"location": "$message.header#/ce_correlationid"},
         "headers": {
             "allOf": [
-                {"$ref": _SCHEMAS.format(model=_CE_HEADERS)},
+                {"$ref": _SCHEMAS.format(model=CE_HEADERS)},
                 {"type": "object", "properties": {"ce_type": {"const": kind}}},
             ]
         },

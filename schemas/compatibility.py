@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from schemas.asyncapi import CE_HEADERS
 from schemas.schema_changes import Change, changes
 
 Json = dict[str, Any]
@@ -19,7 +20,7 @@ _METHODS = ("get", "put", "post", "patch", "delete")
 
 def broken_records(old: Json, new: Json) -> list[str]:
     """What the new AsyncAPI document breaks of the old one; empty if nothing."""
-    return [*_channels(old, new), *_messages(old, new)]
+    return [*_channels(old, new), *_headers(old, new), *_messages(old, new)]
 
 
 def _channels(old: Json, new: Json) -> Iterator[str]:
@@ -38,6 +39,14 @@ def _channels(old: Json, new: Json) -> Iterator[str]:
                     f"Topic {name}: its {what} changed from {was} to {now}. That breaks the order that {readers} rely"
                     f" on. Put it back, or make a new topic."
                 )
+        if before["x-public"] and not after["x-public"]:
+            yield f"Topic {name} is not public any more. That breaks subscribers outside. Put it back."
+        was_kept, is_kept = _kept(before), _kept(after)
+        if is_kept != was_kept and not _is_longer(is_kept, than=was_kept):
+            yield (
+                f"Topic {name}: its records were kept by {was_kept} and are by {is_kept}. That breaks {readers}, which"
+                " find less than they were promised. Put it back."
+            )
         for kind in sorted(before["messages"].keys() - after["messages"].keys()):
             yield (
                 f"{_title(old, kind)} ({kind}) is gone from {name}. That breaks {readers}: records of it stand there,"
@@ -49,6 +58,25 @@ def _channels(old: Json, new: Json) -> Iterator[str]:
 def _partitions(channel: Json) -> int:
     partitions: int = channel["bindings"]["kafka"]["partitions"]
     return partitions
+
+
+def _kept(channel: Json) -> Json:
+    """What Kafka removes by."""
+    settings: Json = channel["bindings"]["kafka"]["topicConfiguration"]
+    return {name: settings[name] for name in ("cleanup.policy", "retention.ms") if name in settings}
+
+
+def _is_longer(now: Json, *, than: Json) -> bool:
+    days = "retention.ms"
+    return now.keys() == than.keys() == {"cleanup.policy", days} and now[days] > than[days]
+
+
+def _headers(old: Json, new: Json) -> Iterator[str]:
+    """Every record has them, so they have no newer version."""
+    before, after = (document["components"]["schemas"][CE_HEADERS] for document in (old, new))
+    for change in changes(before, after, old_root=old, new_root=new):
+        who = f"subscribers outside and {_services(old, list(old['channels']))}"
+        yield f"Header `{change.field}` of every record {change.what}. That breaks {who}. Put it back."
 
 
 def _messages(old: Json, new: Json) -> Iterator[str]:

@@ -6,7 +6,7 @@ import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from telemetry.logs import frames, trace_id
+from telemetry.logs import frames, template, trace_id
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event
@@ -41,7 +41,7 @@ class ErrorReports(logging.Handler):
         event: dict[str, Any] = {
             "level": "fatal" if record.levelno >= logging.CRITICAL else "error",
             "logger": record.name,
-            "logentry": {"message": str(record.msg)},
+            "logentry": {"message": template(record)},
             "tags": {"process": self._process},
         }
         if (trace := trace_id()) is not None:

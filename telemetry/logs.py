@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +16,10 @@ from telemetry.tracing import CURRENT
 
 _OUR_WORDS = {"Retry", "Stop", "LogTruncated", "SettingsError"}
 """Errors whose message Ragline writes itself, about servers and settings. All others may quote what they choked on."""
+
+_PUTS_TOGETHER = "asyncio"
+"""A library whose lines hold the error and the arguments of what failed, as one text."""
+_FIRST_WORDS = re.compile(r"[A-Za-z ,']*")
 
 
 def trace_id() -> str | None:
@@ -55,16 +61,36 @@ class JsonFormatter(logging.Formatter):
         if (trace := trace_id()) is not None:
             line["trace_id"] = trace
         if record.exc_info and (error := record.exc_info[1]) is not None:
-            line["error"] = {"type": type(error).__name__, "told": told(error), "frames": frames(record.exc_info[2])}
+            said = _readable(told(error))
+            line["error"] = {"type": type(error).__name__, "told": said, "frames": frames(record.exc_info[2])}
         return orjson.dumps(line, default=str).decode()
+
+
+def template(record: logging.LogRecord) -> str:
+    """The line without its arguments."""
+    text = str(record.msg)
+    if record.name == _PUTS_TOGETHER and (words := _FIRST_WORDS.match(text)):
+        return words[0].strip()
+    return text
 
 
 def message(record: logging.LogRecord) -> str:
     """The message, with errors among its arguments told as a log may."""
-    if not isinstance(record.args, tuple):
-        return record.getMessage()
-    arguments = tuple(told(one) if isinstance(one, BaseException) else one for one in record.args)
-    return str(record.msg) % arguments if arguments else str(record.msg)
+    text, given = template(record), record.args
+    if isinstance(given, Mapping):
+        text %= {name: _shown(one) for name, one in given.items()}
+    elif given and record.name != _PUTS_TOGETHER:
+        text %= tuple(map(_shown, given))
+    return _readable(text)
+
+
+def _shown(argument: object) -> object:
+    return told(argument) if isinstance(argument, BaseException) else argument
+
+
+def _readable(text: str) -> str:
+    """Text that JSON can hold: a file's name may have bytes that are none of UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 class ErrorCounter(logging.Handler):

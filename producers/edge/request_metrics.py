@@ -34,9 +34,8 @@ def _series(method: str, route: str, status: str) -> Series:
 
 def observe(scope: Scope, route: str | None, status: int | None, seconds: float) -> None:
     """Counts one request; `status` None: the client was gone before its answer began."""
-    method = scope["method"]
     status_class = "none" if status is None else f"{status // 100}xx"
-    _series(method if method in _METHODS else "other", route or _route(scope), status_class).observe(seconds)
+    _series(_method(scope), route or _route(scope), status_class).observe(seconds)
 
 
 def begin_trace(scope: Scope, trace: Trace) -> tracing.Span | None:
@@ -47,11 +46,15 @@ def begin_trace(scope: Scope, trace: Trace) -> tracing.Span | None:
 
 
 def end_trace(span: tracing.Span | None, scope: Scope, route: str | None, status: int | None) -> None:
-    """The answer has ended; for a stream that is its last event."""
-    if span is None:
+    """The answer has ended; for a stream that is its last event. Who has no key is not seen: they would be too many."""
+    if span is None or status == 401:
         return
-    method, template = scope["method"], route or _route(scope)
-    attributes = {"http.request.method": method, "http.route": template, "http.response.status_code": status or 0}
+    method, template = _method(scope), route or _route(scope)
+    attributes: tracing.Attributes = {
+        "http.request.method": method,
+        "http.route": template,
+        "http.response.status_code": status or 0,
+    }
     error = str(status) if status is not None and status >= 500 else None
     span.end(attributes, name=f"{method} {template}", error=error)
 
@@ -59,6 +62,12 @@ def end_trace(span: tracing.Span | None, scope: Scope, route: str | None, status
 def now() -> float:
     """Seconds of a clock that only spans are taken from."""
     return time.perf_counter()
+
+
+def _method(scope: Scope) -> str:
+    """One of the known."""
+    method: str = scope["method"]
+    return method if method in _METHODS else "other"
 
 
 def _route(scope: Scope) -> str:

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from ragline import __version__
+from ragline.logs import said_once
 from ragline.settings import Settings, SettingsError, resolve_secret
 from telemetry.metrics import SERVICE_DISK_FREE
 from telemetry.tracing import trace_with
@@ -40,7 +41,7 @@ async def telling(settings: Settings, process: str) -> AsyncIterator[None]:
                 raise SettingsError(f"setting telemetry.sentry_dsn: {error}") from None
             stack.push_async_callback(asyncio.to_thread, reports.stop)
             stack.callback(logging.getLogger().removeHandler, reports)
-            logging.getLogger().addHandler(reports)
+            logging.getLogger().addHandler(said_once(reports))
         yield
 
 

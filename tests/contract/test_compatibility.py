@@ -217,6 +217,40 @@ def test_a_topic_that_is_gone_or_divided_anew() -> None:
     assert sentence.startswith("Topic chat.commands.v1 is gone. That breaks our own consumers (transcript)")
 
 
+def test_a_topic_that_is_hidden_or_kept_shorter() -> None:
+    new = contracts.document()
+    new["channels"]["chat.events.v1"]["x-public"] = False
+    [sentence] = broken_records(contracts.committed(), new)
+    assert sentence == "Topic chat.events.v1 is not public any more. That breaks subscribers outside. Put it back."
+    day_ms = 86_400_000
+    [sentence] = broken_records(
+        contracts.committed(), contracts.document(_with(replace(CHAT_EVENTS, retention_ms=day_ms)))
+    )
+    assert sentence.startswith("Topic chat.events.v1: its records were kept by")
+    assert "That breaks subscribers outside (of chat.events.v1)" in sentence
+    longer = contracts.document(_with(replace(CHAT_EVENTS, retention_ms=90 * day_ms)))
+    assert broken_records(contracts.committed(), longer) == []
+    compacted = contracts.document(_with(replace(CHAT_EVENTS, cleanup="compact")))
+    assert len(broken_records(contracts.committed(), compacted)) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda headers: headers["properties"].pop("ce_causationid"), "`ce_causationid` of every record is gone."),
+        (
+            lambda headers: headers["required"].remove("ce_subject"),
+            "`ce_subject` of every record was always there and is optional.",
+        ),
+    ],
+)
+def test_a_header_that_changes(change: Callable[[Json], object], says: str) -> None:
+    new = contracts.document()
+    change(new["components"]["schemas"]["CloudEventHeaders"])
+    [sentence] = broken_records(contracts.committed(), new)
+    assert sentence.startswith(f"Header {says} That breaks subscribers outside and our own consumers (")
+
+
 def test_what_would_break_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     before = contracts.ASYNCAPI.read_bytes()
     changed = contracts.document(_with(_replaced(CHAT_EVENTS, SessionRenamed, _FieldAdded)))

@@ -6,7 +6,7 @@ import re
 
 from telemetry.metrics import METRICS
 
-_BARE = re.compile(r"\"[^\"]*\"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\b(?:by|without|on|ignoring)\s*\([^)]*\)")
+_BARE = re.compile(r"\"[^\"]*\"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\b(?:by|without|on|ignoring)\s*\([^)]*\)|\boffset\s+\w+")
 _NAME = re.compile(r"[a-zA-Z_:][\w:]*")
 _WORDS = {
     "histogram_quantile", "rate", "increase", "sum", "min", "max", "count", "absent", "unless", "and", "or", "le",

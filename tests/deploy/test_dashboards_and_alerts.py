@@ -79,6 +79,14 @@ def test_every_alert_has_its_lines_in_the_runbook() -> None:
         assert rule["labels"]["severity"] in {"page", "ticket"}
 
 
+def test_an_alert_on_any_increase_sees_the_first() -> None:
+    """A series with labels begins at 1, and Prometheus has nothing to compare it with."""
+    for name, rule in ALERTS.items():
+        for counter in re.findall(r"increase\((\w+)\[", rule["expr"]) if rule["expr"].endswith("> 0") else ():
+            begins = f"({counter} unless {counter} offset "
+            assert not METRICS[counter].labels or begins in rule["expr"], name
+
+
 def test_every_alert_is_tested_to_fire() -> None:
     tests = yaml.safe_load((PROMETHEUS / "alerts_test.yml").read_text())["tests"]
     fired = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case["exp_alerts"]}

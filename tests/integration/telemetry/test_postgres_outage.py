@@ -18,6 +18,7 @@ from ragline.dev_stack.embedded import EmbeddedServers
 from ragline.dev_stack.home import free_port
 from ragline.settings import Settings
 from ragline.wiring.relay import relaying
+from telemetry.metrics import KAFKA_DEAD_LETTERS
 from tests.databases import drop_database
 from tests.deploy.test_dashboards_and_alerts import ALERTS, DASHBOARDS, PROMETHEUS, promtool
 from tests.integration.edge.world import Person, RunningEdge
@@ -72,6 +73,7 @@ async def test_a_stopped_postgresql_shows_and_fires_one_alert(
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.telemetry.metrics_port}", timeout=10) as page,
         edge.client(somebody) as client,
     ):
+        KAFKA_DEAD_LETTERS.clear()  # of other tests in this process: an alert would see their series begin
         await client.get("/api/v1/sessions")
         async with asyncio.timeout(30):
             while "kafka_consumer_lag{" not in (await page.get("/metrics")).text:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from providers.ports import ProviderError
 from schemas.errors import DeadLetter, Retry
-from telemetry.logs import ErrorCounter, JsonFormatter
+from telemetry.logs import ErrorCounter, JsonFormatter, template
 from telemetry.metrics import SERVICE_ERRORS
 from telemetry.tracing import CURRENT
 
@@ -70,6 +73,52 @@ def test_a_traceback_is_places_without_values() -> None:
         "fail",
     ]
     assert "secret" not in json.dumps(line)
+
+
+class _Kept(logging.Handler):
+    """Lines as a JSON log has them, and what a report would be made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines += [JsonFormatter("edge").format(record), template(record)]
+
+
+@pytest.fixture
+def of_asyncio() -> Iterator[_Kept]:
+    logger, kept = logging.getLogger("asyncio"), _Kept()
+    logger.addHandler(kept)
+    yield kept
+    logger.removeHandler(kept)
+
+
+async def test_what_asyncio_says_of_a_failure_has_no_values(of_asyncio: _Kept) -> None:
+    async def fail() -> None:
+        raise ValueError("a secret")
+
+    failing = asyncio.create_task(fail())
+    await asyncio.wait([failing])
+    del failing
+    gc.collect()
+    asyncio.get_running_loop().call_soon(int, "a secret")
+    await asyncio.sleep(0)
+    lines = "\n".join(of_asyncio.lines)
+    assert "Task exception was never retrieved" in lines
+    assert "Exception in callback" in lines
+    assert '"ValueError"' in lines
+    assert "secret" not in lines
+
+
+def test_named_arguments_are_told_as_the_others_are() -> None:
+    assert _line("%(what)s: %(why)s", {"what": "it failed", "why": ValueError("secret")})["message"] == (
+        "it failed: ValueError"
+    )
+
+
+def test_a_name_that_is_no_text_does_not_break_its_line() -> None:
+    assert _line("%s cannot be read", "a\udcff")["message"] == "a\\udcff cannot be read"
 
 
 def test_errors_are_counted_by_logger() -> None:
