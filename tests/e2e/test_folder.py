@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.stack import DevStack, environment, eventually
+from tests.e2e.terminal import at_a_terminal
+from tests.stack import DevStack, eventually
 from tests.unit.consumers.documents.parse.test_every_format import ALL, WORDS, made
 
 pytestmark = pytest.mark.timeout(240)
@@ -88,27 +85,12 @@ def test_ctrl_c_cancels_what_is_not_learnt(dev_stack: DevStack, tmp_path: Path) 
     """A page that takes minutes to read, and nobody waits for them."""
     page = "<html><body><table><tr>" + "<td>x1</td>" * 48_000 + "</tr></table><p>Hello"
     (tmp_path / "endless.html").write_text(page)
-    ours, theirs = pty.openpty()
-    uploading = subprocess.Popen(
-        [sys.executable, "-m", "ragline.cli.main", "upload", str(tmp_path / "endless.html")],
-        cwd=dev_stack.folder,
-        env=environment({"TERM": "xterm-256color"}),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    seen = b""
-    with uploading, open(ours, "rb", buffering=0):  # noqa: PTH123 - a descriptor, not a path
-        while b"parsing" not in seen:
-            seen += os.read(ours, 4096)
+    with at_a_terminal(dev_stack, "upload", tmp_path / "endless.html") as terminal:
+        terminal.until(b"parsing")
         assert any(item["name"] == "endless.html" for item in _documents(dev_stack))
-        uploading.send_signal(signal.SIGINT)
-        with contextlib.suppress(OSError):  # EIO: the other side is closed
-            while piece := os.read(ours, 4096):
-                seen += piece
-    assert uploading.returncode == 130, seen
-    assert b"1 files: 1 cancelled; " in seen
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.ended() == 130, terminal.seen
+    assert b"1 files: 1 cancelled; " in terminal.seen
     eventually(
         lambda: not any(item["name"] == "endless.html" for item in _documents(dev_stack)),
         within_s=10,

@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.stack import DevStack, environment
+from tests.e2e.terminal import at_a_terminal
+from tests.stack import DevStack
 
 pytestmark = pytest.mark.timeout(240)
 
 
 def _at_a_terminal(stack: DevStack, *arguments: str | Path) -> tuple[int, str]:
     """Exit code and all that a terminal was sent."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ragline.cli.main", *map(str, arguments)],
-        cwd=stack.folder,
-        env=environment({"TERM": "xterm-256color"}),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    seen = b""
-    with open(ours, "rb", buffering=0) as terminal:  # noqa: PTH123 - a descriptor, not a path
-        while piece := _read(terminal.fileno()):
-            seen += piece
-    return process.wait(), seen.decode()
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 4096)
-    except OSError:  # EIO: the other side is closed
-        return b""
+    with at_a_terminal(stack, *arguments) as terminal:
+        return terminal.ended(), terminal.seen.decode()
 
 
 def _plain(seen: str) -> str:
