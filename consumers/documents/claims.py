@@ -22,6 +22,13 @@ FENCE = "document_id = $1 AND version = $2 AND attempt = $3 AND status IN ('pars
 """Holds for the holder of the newest attempt, and for nobody once the version ended or was deleted."""
 
 
+_IN_WORK = (
+    "coalesce(held.n, 0)"
+    " + CASE WHEN c.tenant_id = $9 AND (c.size_bytes > $4 OR c.document_id = ANY($8)) THEN 1 ELSE 0 END"
+)
+"""Of the tenant of `c`, as its turn counts it."""
+
+
 class LeaseLost(Exception):  # noqa: N818 - reads as the fact it is
     """The version is somebody else's now, or ended, or was deleted: stop, silently."""
 
@@ -109,8 +116,7 @@ async def claim(
         "  AND (c.lease_until IS NULL OR (c.lease_until <= now() AND $7))"
         "  AND (c.not_before IS NULL OR c.not_before <= now())"
         "  AND (NOT $3 OR c.size_bytes <= $4 AND c.document_id <> ALL($8::uuid[]))"
-        "  ORDER BY coalesce(held.n, 0) + CASE WHEN c.tenant_id = $9 AND (c.size_bytes > $4 OR c.document_id = ANY($8))"
-        "   THEN 1 ELSE 0 END, greatest(c.created_at, c.not_before) + make_interval(secs => $6::float8 *"
+        f"  ORDER BY {_IN_WORK}, greatest(c.created_at, c.not_before) + make_interval(secs => $6::float8 *"
         "   CASE WHEN c.size_bytes <= $4 THEN 0 WHEN c.size_bytes <= $5 THEN 1 ELSE 2 END)"
         "  LIMIT 1 FOR UPDATE OF c SKIP LOCKED)"
         " UPDATE document_versions v SET attempt = v.attempt + 1, barren_attempts = v.barren_attempts + 1,"

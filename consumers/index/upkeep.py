@@ -70,28 +70,35 @@ class IndexUpkeep:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
-            try:
-                await self.optimize_due()
-            except Retry as retry:
-                logger.warning("index upkeep: %s", retry)
+            await self.optimize_due()
 
     async def optimize_due(self) -> list[str]:
-        """One round over the tables that need it; those that were optimized. Raises: Retry."""
+        """One round over the tables that need it; those that were optimized. One that fails holds up no other."""
         done = []
         for table, n_rows in list(self._rows.items()):
-            is_left_alone = self._seen.get(table) == n_rows
-            self._seen[table] = n_rows
-            if not is_left_alone and not await self._is_due(table, n_rows):
-                continue
-            async with self._database.transaction() as work:
-                if not await try_lock_table(work, table):
+            try:
+                if not await self._optimized(table, n_rows):
                     continue
-                await self._vectors.optimize(table)
+            except Retry as retry:
+                logger.warning("index upkeep: %s", retry)
+                continue
             self._rows[table] -= n_rows
             if not self._rows[table]:
                 del self._rows[table], self._seen[table]
             done.append(table)
         return done
+
+    async def _optimized(self, table: str, n_rows: int) -> bool:
+        """Whether it was due, and nobody else wrote it. Raises: Retry."""
+        is_left_alone = self._seen.get(table) == n_rows
+        self._seen[table] = n_rows
+        if not is_left_alone and not await self._is_due(table, n_rows):
+            return False
+        async with self._database.transaction() as work:
+            if not await try_lock_table(work, table):
+                return False
+            await self._vectors.optimize(table)
+        return True
 
     async def _is_due(self, table: str, n_waiting: int) -> bool:
         if n_waiting < self._after_rows:

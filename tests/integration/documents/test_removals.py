@@ -14,6 +14,7 @@ from consumers.documents.purge import purge_deleted
 from consumers.documents.removals import AT_ONCE, PutOff
 from consumers.documents.superseded import remove_superseded
 from consumers.index.table_locks import lock_tables
+from consumers.index.upkeep import IndexUpkeep
 from schemas.ids import new_id
 from storage.vectors.names import table_name
 from tests.integration.documents.room import HashEmbedder, Room
@@ -111,6 +112,20 @@ async def test_a_table_that_is_optimized_holds_up_nobody_elses(room: Room) -> No
     assert await unpurged(room) >= {deleted[0]}
     assert await purge_deleted(room.database, room.blobs, room.vectors) == 1
     assert await remove_superseded(room.database, room.vectors) == 1
+
+
+async def test_a_table_that_cannot_be_optimized_holds_up_nobody_elses(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, whole = new_id(), new_id()
+    upkeep = IndexUpkeep(database=room.database, vectors=room.vectors, after_rows=1)
+    for tenant_id in (broken, whole):
+        await add_version(room, tenant_id, "a text")
+        upkeep.committed(table_name(tenant_id, MODEL), 1)
+    with broken_table(room, broken):
+        assert await upkeep.optimize_due() == [table_name(whole, MODEL)]
+        assert "index upkeep" in caplog.text
+    assert await upkeep.optimize_due() == [table_name(broken, MODEL)]
 
 
 async def test_a_documents_broken_blobs_hold_up_that_document_alone(room: Room) -> None:
