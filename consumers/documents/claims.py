@@ -22,11 +22,13 @@ FENCE = "document_id = $1 AND version = $2 AND attempt = $3 AND status IN ('pars
 """Holds for the holder of the newest attempt, and for nobody once the version ended or was deleted."""
 
 
-_IN_WORK = (
+_TURN = (
     "coalesce(held.n, 0)"
-    " + CASE WHEN c.tenant_id = $9 AND (c.size_bytes > $4 OR c.document_id = ANY($8)) THEN 1 ELSE 0 END"
+    " + CASE WHEN c.tenant_id = $9 AND (c.size_bytes > $4 OR c.document_id = ANY($8)) THEN 1 ELSE 0 END,"
+    " greatest(c.created_at, c.not_before) + make_interval(secs => $6::float8 *"
+    " CASE WHEN c.size_bytes <= $4 THEN 0 WHEN c.size_bytes <= $5 THEN 1 ELSE 2 END)"
 )
-"""Of the tenant of `c`, as its turn counts it."""
+"""How much its tenant has in work, then its age, less what it comes later for its size."""
 
 
 class LeaseLost(Exception):  # noqa: N818 - reads as the fact it is
@@ -109,16 +111,14 @@ async def claim(
     `may_take_over`: whether a lease that expired is free.
     """
     row = await work.fetchrow(
-        "WITH held AS (SELECT tenant_id, count(*) AS n FROM document_versions"
+        "WITH held AS (SELECT tenant_id, count(*) AS n FROM document_versions"  # noqa: S608 - no input in it
         "  WHERE status IN ('parsing', 'embedding') AND lease_until > now() GROUP BY tenant_id),"
         " next AS (SELECT c.document_id, c.version FROM document_versions c LEFT JOIN held USING (tenant_id)"
         "  WHERE c.status IN ('queued', 'parsing', 'embedding')"
         "  AND (c.lease_until IS NULL OR (c.lease_until <= now() AND $7))"
         "  AND (c.not_before IS NULL OR c.not_before <= now())"
         "  AND (NOT $3 OR c.size_bytes <= $4 AND c.document_id <> ALL($8::uuid[]))"
-        f"  ORDER BY {_IN_WORK}, greatest(c.created_at, c.not_before) + make_interval(secs => $6::float8 *"
-        "   CASE WHEN c.size_bytes <= $4 THEN 0 WHEN c.size_bytes <= $5 THEN 1 ELSE 2 END)"
-        "  LIMIT 1 FOR UPDATE OF c SKIP LOCKED)"
+        f"  ORDER BY {_TURN} LIMIT 1 FOR UPDATE OF c SKIP LOCKED)"
         " UPDATE document_versions v SET attempt = v.attempt + 1, barren_attempts = v.barren_attempts + 1,"
         " status = CASE v.status WHEN 'queued' THEN 'parsing' ELSE v.status END, lease_owner = $1,"
         " lease_until = now() + make_interval(secs => $2), started_at = coalesce(v.started_at, now()),"
