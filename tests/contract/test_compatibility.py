@@ -73,6 +73,10 @@ class _FieldOfAnotherType(SessionRenamed):
     name: int  # type: ignore[assignment]
 
 
+class _FieldOfAnotherDefault(SessionRenamed):
+    automatic: bool = True
+
+
 RECORDS: dict[str, tuple[type[Body], list[str]]] = {
     "a field is gone": (_FieldGone, [f"`name` is gone. That breaks {SUBSCRIBERS}. Put it back, or {V2}"]),
     "a field became required": (
@@ -89,6 +93,13 @@ RECORDS: dict[str, tuple[type[Body], list[str]]] = {
     "a required field is new": (
         _FieldAdded,
         [f"`color` is new and required. That breaks {OURS}. Give it a default, or {V2}"],
+    ),
+    "a field is left out and means something else": (
+        _FieldOfAnotherDefault,
+        [
+            f"`automatic` means true where it is left out, and meant false. That breaks {SUBSCRIBERS}."
+            f" Put it back, or {V2}"
+        ],
     ),
     "a field changed its type": (
         _FieldOfAnotherType,
