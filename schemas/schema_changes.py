@@ -22,8 +22,10 @@ _FORMS = ("pattern", "format", "contentEncoding")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference: where, what (a sentence's end: "is gone"), and its effect. A field that is gone `removes`; one whose
-    absence means something else `changes`."""
+    """One difference: where, what (a sentence's end: "is gone"), and its effect.
+
+    A field that is gone `removes`; one whose absence means something else `changes`.
+    """
 
     field: str
     what: str

@@ -45,6 +45,7 @@ SUBSCRIBERS = (
 OURS = (
     "our own consumers (completions, edge, message_search), which cannot decode what stands in chat.events.v1 any more"
 )
+BACK = "Put it back, or "
 V2 = "make a ragline.chat.session_renamed.v2 beside it, with an upcaster (docs/subscribe.md, New versions)."
 
 
@@ -96,10 +97,7 @@ RECORDS: dict[str, tuple[type[Body], list[str]]] = {
     ),
     "a field is left out and means something else": (
         _FieldOfAnotherDefault,
-        [
-            f"`automatic` means true where it is left out, and meant false. That breaks {SUBSCRIBERS}."
-            f" Put it back, or {V2}"
-        ],
+        [f"`automatic` means true where it is left out, and meant false. That breaks {SUBSCRIBERS}. {BACK}{V2}"],
     ),
     "a field changed its type": (
         _FieldOfAnotherType,
