@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -16,12 +16,17 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings.exceptions import SettingsError as ParsingError
 
 from ragline.passage_settings import PassageSettings
 
 OFFLINE_EMBEDDING = "wordllama-256"
 PrefillMode = Literal["continue_final_message", "prefix"]
 _SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|DSN", re.IGNORECASE)
+
+_HOST = r"(?:\[[^]@]+\]|[^]:/?#@,[]*)(?::\d+)?"
+_POSTGRES_ADDRESS = re.compile(rf"postgres(?:ql)?://(?:[^]/?#@[]*@)?{_HOST}(?:,{_HOST})*(?:/[^@#]*)?")
+"""What asyncpg and SQLAlchemy read alike."""
 
 
 class SettingsError(Exception):
@@ -238,6 +243,16 @@ class Settings(BaseSettings):
         default="text", description="`json`: an object a line, with trace ids and without content"
     )
 
+    @field_validator("postgres_dsn")
+    @classmethod
+    def _is_an_address(cls, dsn: SecretStr) -> SecretStr:
+        if _POSTGRES_ADDRESS.fullmatch(dsn.get_secret_value()) is None:
+            raise ValueError(
+                "it must be as postgresql://user:password@host:5432/database; what a password has beside letters and"
+                " digits is written in percent, as %2F for /"
+            )
+        return dsn
+
     @model_validator(mode="after")
     def _names_are_known(self) -> Settings:
         names = [m.name for m in self.models]
@@ -289,6 +304,10 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise SettingsError(_told(error)) from None
+    except ParsingError as error:
+        name = str(error).partition('field "')[2].partition('"')[0]
+        where = f"setting {name}: RAGLINE_{name.upper()}" if name else "the environment"
+        raise SettingsError(f"{where} is no JSON ({error.__cause__}); see docs/settings.md") from None
     except (ValueError, OSError) as error:
         raise SettingsError(f"ragline.toml or the environment cannot be read: {error}") from None
 
@@ -326,11 +345,13 @@ def _refuse_unknown_variables() -> None:
 
 def _told(error: ValidationError) -> str:
     first = error.errors()[0]
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     if not first["loc"]:  # a rule over several settings: its message names them
         return f"setting {message}"
     where, given = ".".join(str(part) for part in first["loc"]), first.get("input")
-    is_shown = isinstance(given, str | int | float | bool) and not any("key" in str(part) for part in first["loc"])
+    is_shown = isinstance(given, str | int | float | bool) and not any(
+        re.search("key|dsn", str(part)) for part in first["loc"]
+    )
     return f"setting {where}: {message}" + (f" (got {_shown(given)})" if is_shown else "")
 
 

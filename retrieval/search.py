@@ -225,7 +225,7 @@ class Searcher:
             vectors = await self._embedder.embed([query])
         except ProviderError as error:
             if error.retryable:
-                raise Retry(f"the query could not be embedded: {error}", after_s=error.retry_after_s) from error
+                raise Retry(f"the query could not be embedded: {error.code}", after_s=error.retry_after_s) from error
             raise ProviderError(error.code, f"the query could not be embedded: {error}", retryable=False) from error
         vector: npt.NDArray[np.float32] = vectors[0]
         return vector

@@ -7,12 +7,13 @@ is added and optional does neither, for readers ignore what they do not know.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 Schema = Mapping[str, Any]
-Effect = Literal["tightens", "loosens", "removes"]
+Effect = Literal["tightens", "loosens", "removes", "changes"]
 
 _LOWER = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 _UPPER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
@@ -21,7 +22,10 @@ _FORMS = ("pattern", "format", "contentEncoding")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference: where, what (a sentence's end: "is gone"), and its effect. A field that is gone `removes`."""
+    """One difference: where, what (a sentence's end: "is gone"), and its effect.
+
+    A field that is gone `removes`; one whose absence means something else `changes`.
+    """
 
     field: str
     what: str
@@ -92,6 +96,10 @@ class _Comparison:
                 yield Change(path, "was optional and is required", "tightens")
             if name in had_to - has_to:
                 yield Change(path, "was always there and is optional", "loosens")
+            if "default" in before[name] and "default" in after[name]:
+                was, now = (json.dumps(one[name]["default"]) for one in (before, after))
+                if was != now:
+                    yield Change(path, f"means {now} where it is left out, and meant {was}", "changes")
             yield from self.of(before[name], after[name], path)
         for name in sorted((after.keys() - before.keys()) & has_to):
             yield Change(f"{field}.{name}".lstrip("."), "is new and required", "tightens")

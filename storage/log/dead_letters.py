@@ -72,7 +72,7 @@ class DeadLetters:
         if n_dead > self._at_least and n_dead > self._share * len(self._recent):
             raise Stop(
                 f"{self._step}: {n_dead} of the last {len(self._recent)} records of {self._topic.name} are dead letters"
-                f" (last: {error}); stopped, so that a bad deploy does not drain the topic"
+                f" (last: {error.reason}); stopped, so that a bad deploy does not drain the topic"
             )
         headers = dead_letter_headers(record, error, step=self._step)
         future = await self._producer.send_raw(self._topic.dead_letter_topic, record.key, record.value, headers)

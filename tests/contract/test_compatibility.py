@@ -45,6 +45,7 @@ SUBSCRIBERS = (
 OURS = (
     "our own consumers (completions, edge, message_search), which cannot decode what stands in chat.events.v1 any more"
 )
+BACK = "Put it back, or "
 V2 = "make a ragline.chat.session_renamed.v2 beside it, with an upcaster (docs/subscribe.md, New versions)."
 
 
@@ -73,6 +74,10 @@ class _FieldOfAnotherType(SessionRenamed):
     name: int  # type: ignore[assignment]
 
 
+class _FieldOfAnotherDefault(SessionRenamed):
+    automatic: bool = True
+
+
 RECORDS: dict[str, tuple[type[Body], list[str]]] = {
     "a field is gone": (_FieldGone, [f"`name` is gone. That breaks {SUBSCRIBERS}. Put it back, or {V2}"]),
     "a field became required": (
@@ -89,6 +94,10 @@ RECORDS: dict[str, tuple[type[Body], list[str]]] = {
     "a required field is new": (
         _FieldAdded,
         [f"`color` is new and required. That breaks {OURS}. Give it a default, or {V2}"],
+    ),
+    "a field is left out and means something else": (
+        _FieldOfAnotherDefault,
+        [f"`automatic` means true where it is left out, and meant false. That breaks {SUBSCRIBERS}. {BACK}{V2}"],
     ),
     "a field changed its type": (
         _FieldOfAnotherType,

@@ -352,7 +352,7 @@ async def test_the_share_limit_stops_the_consumer_loudly(producer: LogProducer) 
     letters.passed(20)
     for _ in range(20):
         await letters.keep(record, error)
-    with pytest.raises(Stop, match="bad deploy"):
+    with pytest.raises(Stop, match=r"\(last: malformed_body\); stopped, so that a bad deploy"):
         await letters.keep(record, error)
 
 

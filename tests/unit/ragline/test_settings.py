@@ -42,6 +42,12 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("RAGLINE_PASSAGES__TENANTS", '{"acme": {"max_tokens": 100}}',
          "setting passages: tenants.acme.target_tokens: at most max_tokens, which is 100 (got 220)"),
         ("RAGLINE_PASSAGES__TENANTS", '{"acme": {"size": 100}}', "setting passages.tenants.acme.size: Extra inputs"),
+        *(("RAGLINE_POSTGRES_DSN", f"postgresql://ragline:{password}@postgres:5432/ragline",
+           "setting postgres_dsn: it must be as postgresql://")
+          for password in (f"{KEY}/x", f"12/{KEY}", f"{KEY}#1", f"12?{KEY}", f"a@{KEY}", f"[{KEY}")),
+        ("RAGLINE_POSTGRES_DSN", f"host=postgres password={KEY}", "setting postgres_dsn: it must be as postgresql://"),
+        ("RAGLINE_MODELS", f'[{{"api_key": "{KEY}"', "setting models: RAGLINE_MODELS is no JSON (Expecting"),
+        ("RAGLINE_MODELS", f'{{"name": "{KEY}"}}', "setting models: Input should be a list"),
         ("RAGLINE_EMBEDDING_MODEL", "x", "environment variable RAGLINE_EMBEDDING_MODEL: there is no such setting"),
         ("RAGLINE_EDGE_PORT", "1", "environment variable RAGLINE_EDGE_PORT: there is no such setting"),
         ("RAGLINE_EDGE__BOGUS", "1", "environment variable RAGLINE_EDGE__BOGUS: there is no such setting"),
@@ -54,6 +60,21 @@ def test_one_line(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, sa
     assert str(caught.value).startswith(says)
     assert KEY not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://ragline@127.0.0.1:5432/ragline",
+        "postgres://ragline:a%2Fb:c+d=@[::1]/ragline?sslmode=require",
+        "postgresql://ragline:x@one:5432,two:5432/ragline",
+        "postgresql://ragline@/ragline?host=/var/run/postgresql",
+        "postgresql://localhost",
+    ],
+)
+def test_an_address_of_postgresql(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAGLINE_POSTGRES_DSN", dsn)
+    assert load_settings().postgres_dsn.get_secret_value() == dsn
 
 
 def test_the_reranker_is_the_one_that_is_set() -> None:

@@ -137,11 +137,12 @@ async def test_one_look_where_enough_is_visible_or_no_more_is_there() -> None:
 async def test_an_embedder_that_is_away_is_tried_again() -> None:
     class Away(WordHashEmbedder):
         async def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-            raise ProviderError("overloaded", "busy", retryable=True, retry_after_s=3)
+            raise ProviderError("overloaded", "what was asked: x", retryable=True, retry_after_s=3)
 
     with pytest.raises(Retry) as raised:
         await Searcher(MemoryVectorIndex(), Away(), Shown([])).find(TENANT, "x")
     assert raised.value.after_s == 3
+    assert str(raised.value) == "the query could not be embedded: overloaded", "it goes into logs"
 
 
 async def test_a_search_that_a_switch_overtook_is_repeated_until_it_knows_of_no_other() -> None:
