@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from pydantic import BaseModel, SecretStr
 from ragline.settings import Settings, SettingSources
 
 MASK = "********"
+_CREDENTIALS = re.compile(r"://[^\s/@]+@")
+"""Those that stand in an address, as of a gateway before a model's server."""
 _PREFIX, _NESTED = "RAGLINE_", "__"
 
 
@@ -76,6 +79,8 @@ def _shown(name: str, value: object) -> Any:
     if isinstance(value, SecretStr):
         secret = value.get_secret_value()
         return _without_password(secret) if name == "postgres_dsn" else secret if secret.startswith("env:") else MASK
+    if isinstance(value, str):
+        return _CREDENTIALS.sub(f"://{MASK}@", value)
     return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
 

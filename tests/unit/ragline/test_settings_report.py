@@ -76,6 +76,16 @@ def test_a_password_in_another_form(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert _report(monkeypatch, tmp_path, RAGLINE_POSTGRES_DSN=dsn)["postgres_dsn"].value == "********"
 
 
+def test_a_password_in_any_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    url = "https://me:hunter2@gateway/v1"
+    models = f'[{{"name": "a", "model": "openai/x", "api_base": "{url}"}}]'
+    rows = _report(
+        monkeypatch, tmp_path, RAGLINE_MODELS=models, RAGLINE_S3_ENDPOINT=url, RAGLINE_TELEMETRY__OTLP_ENDPOINT=url
+    )
+    for name in ("models.0.api_base", "s3_endpoint", "telemetry.otlp_endpoint"):
+        assert rows[name].value == "https://********@gateway/v1"
+
+
 def test_every_setting_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rows = _report(monkeypatch, tmp_path)
     assert {name.split(".")[0] for name in rows} == set(Settings.model_fields)
