@@ -9,7 +9,7 @@ SHELL := /bin/sh
 
 VENV := .venv
 RUN := $(VENV)/bin
-APART := tests/unit tests/model tests/contract tests/lint tests/conformance tests/quality tests/deploy
+SIDE_BY_SIDE := tests/unit tests/model tests/contract tests/lint tests/conformance tests/quality tests/deploy tests/integration
 COVERED := --cov --cov-report=term:skip-covered --cov-report=xml
 
 help: ## show the targets
