@@ -125,6 +125,9 @@ class WorkerSettings(BaseModel):
         default=1.0, gt=0, le=60, description="the text of a running answer is stored once in so long"
     )
     max_attempts: int = Field(default=5, ge=1)
+    ocr_command: tuple[str, ...] = Field(
+        default=(), description='as `["ocrmypdf", "{input}", "{output}"]`; default: scans fail with `no_text_layer`'
+    )
     batch_records: int = Field(default=500, ge=1, le=10_000)
     session_timeout_ms: int = Field(default=6000, ge=1000)
 

@@ -8,18 +8,17 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import UUID
 
 from consumers.documents.checkpoints import Checkpoints
 from consumers.documents.claims import Claim, another_waits, claim, hand_over, in_work, renew
 from consumers.documents.downloads import remove_stale
+from consumers.documents.file_reader import FileReader, SizeOf
 from consumers.documents.job import BATCH_SIZE, RETRY_S, Job, Read, Release
 from consumers.documents.overdue import settle_overdue
-from consumers.documents.parse.document import LIGHT, ParseLimits
-from consumers.documents.parse.sandbox import Sandbox
-from consumers.documents.passages import DEFAULT_SIZE, PassageSize, Reading
+from consumers.documents.passages import DEFAULT_SIZE
 from consumers.documents.purge import purge_deleted
+from consumers.documents.recognition import Recognizer
 from consumers.documents.removals import PutOff
 from consumers.documents.superseded import remove_superseded
 from consumers.documents.vectors import PassageVectors
@@ -35,9 +34,6 @@ from storage.postgres.unit_of_work import Database
 logger = logging.getLogger(__name__)
 
 OnFail = Callable[[BaseException], None]
-
-SizeOf = Callable[[str | None], PassageSize]
-"""How large the passages of a tenant are, by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +52,8 @@ class DocumentJobs:
     is cut off by the process's end is continued by whoever is free, from its first missing batch.
     """
 
+    _on_fail: OnFail | None = None
+
     def __init__(
         self,
         *,
@@ -73,22 +71,22 @@ class DocumentJobs:
         batch_size: int = BATCH_SIZE,
         read: Read | None = None,
         size_of: SizeOf = lambda _: DEFAULT_SIZE,
+        recognizer: Recognizer | None = None,
         caches_vectors: bool = False,
     ) -> None:
         self._database, self._publisher, self._blobs, self._vectors = database, publisher, blobs, vectors
         self._slot_name, self._slots, self._lease_s, self._sweep_s = slot_name, slots, lease_s, sweep_s
-        self._sandbox, self._size_of, self._is_sandboxed = Sandbox(), size_of, read is None
+        self._reader, self._needs_reader = FileReader(size_of, recognizer), read is None
         self._job = Job(
             checkpoints=Checkpoints(database, publisher, vectors),
             blobs=blobs,
             vectors=PassageVectors(database, embedder, caches=caches_vectors),
-            read=read or self._read,
-            pages_read=self._sandbox.pages_read,
+            read=read or self._reader.read,
+            pages_read=self._reader.pages_read,
             must_give_way=self._must_give_way,
             max_attempts=max_attempts,
             batch_size=batch_size,
         )
-        self._on_fail: OnFail | None = None
         self._held: dict[tuple[UUID, int, int], _Held] = {}
         self._heavy: set[UUID] = set()
         self._served: UUID | None = None  # the tenant that had a place that is not light
@@ -101,8 +99,8 @@ class DocumentJobs:
         """Begins to claim. `on_fail` hears of a bug that ends a loop; a job's own errors end the job only."""
         self._on_fail = on_fail
         await asyncio.to_thread(remove_stale)
-        if self._is_sandboxed:
-            self._sandbox.start()
+        if self._needs_reader:
+            self._reader.start()
         renew_s = min(1.0, self._lease_s / 4)
         away_s = max(self._lease_s - renew_s, 2 * self._sweep_s)
         self._trust = LeaseTrust(away_s=away_s, lease_s=self._lease_s, now_s=time.monotonic())
@@ -128,7 +126,7 @@ class DocumentJobs:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        self._sandbox.close()
+        self._reader.close()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None and self._on_fail is not None:
@@ -172,13 +170,6 @@ class DocumentJobs:
             task = asyncio.create_task(self._run(claimed), name=f"document {claimed.document_id}")
             task.add_done_callback(self._ended)
             self._held[claimed.fence] = _Held(claimed, task)
-
-    async def _read(self, path: Path, claimed: Claim) -> Reading:
-        limits = LIGHT if claimed.is_light else ParseLimits()
-        size = self._size_of(claimed.tenant_name)
-        return await self._sandbox.read(
-            path, name=claimed.name, media_type=claimed.media_type, size=size, limits=limits
-        )
 
     async def _must_give_way(self, claimed: Claim) -> bool:
         """Whether its tenant has every place here while a small file of another one waits."""

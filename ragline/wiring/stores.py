@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from consumers.documents.recognition import CommandRecognizer, Recognizer
 from providers import catalog
 from providers.catalog import EmbeddingSpec, ModelSpec, build_chat_models, start_chat_models
 from providers.embeddings import WordLlamaEmbedder
@@ -139,6 +140,15 @@ async def start_embedder(embedder: Embedder) -> None:
 def caches_vectors(settings: Settings) -> bool:
     """Whether vectors are kept to be used again: not those of the offline model, which cost next to nothing."""
     return settings.embedding.cache_days > 0 and settings.embedding.model != OFFLINE_EMBEDDING
+
+
+def build_recognizer(settings: Settings) -> Recognizer | None:
+    """What makes text of scans, if anything does. Raises: SettingsError."""
+    command = settings.worker.ocr_command
+    try:
+        return CommandRecognizer(command) if command else None
+    except ValueError as error:
+        raise SettingsError(f"setting worker.ocr_command: {error}") from None
 
 
 def build_reranker(settings: Settings) -> Reranker:

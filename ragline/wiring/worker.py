@@ -35,6 +35,7 @@ from ragline.wiring.stores import (
     build_contexts,
     build_embedder,
     build_models,
+    build_recognizer,
     build_reranker,
     build_searcher,
     build_vectors,
@@ -173,6 +174,7 @@ class Worker:
             lease_s=settings.worker.lease_s,
             max_attempts=settings.worker.max_attempts,
             size_of=lambda tenant: PassageSize(*settings.passages.of(tenant)),
+            recognizer=build_recognizer(settings),
             caches_vectors=caches_vectors(settings),
         )
         await until_there(lambda: jobs.start(self._on_fail))
