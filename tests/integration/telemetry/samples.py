@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -29,7 +30,7 @@ class Samples:
         """The sum of all series of a name."""
         return sum(value for (found, _), value in self._values.items() if found == name)
 
-    @property
+    @cached_property
     def series(self) -> dict[str, float]:
         """Every number, by its name as PromQL writes it."""
         return {
