@@ -46,7 +46,7 @@ class LocalBlobStore:
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> StoredBlob:
         """See the port."""
         target = self._path(key)
-        upload = await _in_thread(self._begin)
+        upload = await self._begun()
         try:
             pending: list[bytes] = []
             n_pending = 0
@@ -74,7 +74,7 @@ class LocalBlobStore:
     async def put_if_absent(self, key: str, data: bytes) -> bool:
         """See the port."""
         target = self._path(key)
-        upload = await _in_thread(self._begin)
+        upload = await self._begun()
         try:
             await _in_thread(upload.write, [data])
             return await _in_thread(upload.publish, target, only_if_absent=True)
@@ -140,6 +140,16 @@ class LocalBlobStore:
 
     def _path(self, key: str) -> Path:
         return self._root / (checked_key(key) + _BLOB)
+
+    async def _begun(self) -> _Upload:
+        """A task that is cancelled while its file is opened leaves none behind."""
+        beginning = asyncio.ensure_future(_in_thread(self._begin))
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            with contextlib.suppress(Retry, StorageFull):  # then there is none
+                await asyncio.to_thread((await beginning).discard)
+            raise
 
     def _begin(self) -> _Upload:
         self._incoming.mkdir(parents=True, exist_ok=True)

@@ -144,6 +144,17 @@ async def test_a_cancelled_put_leaves_nothing(store: BlobStore, tmp_path: Path) 
     assert files(tmp_path) == []
 
 
+async def test_a_put_that_is_cancelled_while_its_file_is_opened_leaves_none(tmp_path: Path) -> None:
+    store = LocalBlobStore(tmp_path)
+    for _ in range(20):
+        put = asyncio.create_task(store.put_bytes("k", b"x"))
+        await asyncio.sleep(0)
+        put.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await put
+    assert files(tmp_path) == []
+
+
 async def test_listing_and_deleting_below_a_prefix(store: BlobStore) -> None:
     names = ["t1/d1/a", "t1/d1/b.x", "t1/d1-x", "t1/d1.y", "t1/d10/a", "t1/d2/a", "t2/d1/a", "t1/D/a", "t1/.h"]
     for name in names:

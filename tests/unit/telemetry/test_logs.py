@@ -89,9 +89,12 @@ class _Kept(logging.Handler):
 @pytest.fixture
 def of_asyncio() -> Iterator[_Kept]:
     logger, kept = logging.getLogger("asyncio"), _Kept()
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # a command that ran in this process may have silenced it
     logger.addHandler(kept)
     yield kept
     logger.removeHandler(kept)
+    logger.setLevel(level)
 
 
 async def test_what_asyncio_says_of_a_failure_has_no_values(of_asyncio: _Kept) -> None:
