@@ -9,7 +9,6 @@ SHELL := /bin/sh
 
 VENV := .venv
 RUN := $(VENV)/bin
-SIDE_BY_SIDE := tests/unit tests/model tests/contract tests/lint tests/conformance tests/quality tests/deploy tests/integration
 COVERED := --cov --cov-report=term:skip-covered --cov-report=xml
 
 help: ## show the targets
@@ -31,10 +30,9 @@ setup: ## .venv from the hash-pinned lock; nothing to do if the lock has not cha
 dev: setup ## run everything on this machine; ARGS are handed on to `ragline dev`
 	@exec $(RUN)/ragline dev $(ARGS)
 
-test: setup ## every test, with coverage; first those that need no machine for themselves, on every core
+test: setup ## every test, with coverage, on every core: each process has servers of its own
 ifeq ($(strip $(ARGS)),)
-	@$(RUN)/python -m pytest $(SIDE_BY_SIDE) --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov --cov-report=
-	@exec $(RUN)/python -m pytest $(SIDE_BY_SIDE:%=--ignore=%) $(COVERED) --cov-append --cov-fail-under=85
+	@exec $(RUN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(COVERED) --cov-fail-under=85
 else
 	@exec $(RUN)/python -m pytest $(COVERED) $(ARGS)
 endif
