@@ -9,6 +9,7 @@ SHELL := /bin/sh
 
 VENV := .venv
 RUN := $(VENV)/bin
+ALONE := tests/chaos tests/docs
 COVERED := --cov --cov-report=term:skip-covered --cov-report=xml
 
 help: ## show the targets
@@ -30,9 +31,10 @@ setup: ## .venv from the hash-pinned lock; nothing to do if the lock has not cha
 dev: setup ## run everything on this machine; ARGS are handed on to `ragline dev`
 	@exec $(RUN)/ragline dev $(ARGS)
 
-test: setup ## every test, with coverage, on every core: each process has servers of its own
+test: setup ## every test, with coverage: most on every core, each process with servers of its own; then the rest
 ifeq ($(strip $(ARGS)),)
-	@exec $(RUN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(COVERED) --cov-fail-under=85
+	@$(RUN)/python -m pytest $(ALONE:%=--ignore=%) --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov --cov-report=
+	@exec $(RUN)/python -m pytest $(ALONE) $(COVERED) --cov-append --cov-fail-under=85
 else
 	@exec $(RUN)/python -m pytest $(COVERED) $(ARGS)
 endif
