@@ -92,26 +92,24 @@ def _whole_secrets(settings: Settings) -> Iterator[str]:
             yield from (str(value) for key, value in kept.items() if re.search("key|password|email|dsn", key))
 
 
-def _given(value: object) -> Iterator[SecretStr]:
-    if isinstance(value, SecretStr):
-        yield value
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _given(getattr(value, name))
-    elif isinstance(value, tuple):
-        for one in value:
-            yield from _given(one)
+def _given(settings: Settings) -> Iterator[SecretStr]:
+    yield from (value for value in _values(settings) if isinstance(value, SecretStr))
 
 
-def _addresses(value: object) -> Iterator[str]:
-    if isinstance(value, str) and "://" in value:
-        yield value
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _addresses(getattr(value, name))
-    elif isinstance(value, tuple):
-        for one in value:
-            yield from _addresses(one)
+def _addresses(settings: Settings) -> Iterator[str]:
+    yield from (value for value in _values(settings) if isinstance(value, str) and "://" in value)
+
+
+def _values(setting: object) -> Iterator[object]:
+    """Every single value, of sections and lists, too."""
+    if isinstance(setting, BaseModel):
+        for name in type(setting).model_fields:
+            yield from _values(getattr(setting, name))
+    elif isinstance(setting, tuple):
+        for one in setting:
+            yield from _values(one)
+    else:
+        yield setting
 
 
 def _parts(secret: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from consumers.completions.wakeup import wakeup_tail
 from consumers.documents.subscriber import documents
@@ -57,6 +57,7 @@ from storage.log.tail import Records, Tail
 from storage.postgres.unit_of_work import Database
 from tests.fakes.vector_index import MemoryVectorIndex
 from tests.golden import Golden, golden
+from tests.groups import group_at_end
 from tests.integration.edge.world import eventually
 
 GROUPS = {
@@ -95,20 +96,6 @@ async def publish(producer: LogProducer, records: Iterable[Golden]) -> None:
     await all_acked(futures)
 
 
-async def group_at_end(servers: EmbeddedServers, topic: Topic) -> str:
-    """A group of its own that begins behind what other tests have sent."""
-    name = f"golden-{new_id()}"
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers.kafka_bootstrap, group_id=name, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        partitions = [TopicPartition(topic.name, n) for n in range(topic.partitions)]
-        consumer.assign(partitions)
-        await consumer.commit(await consumer.end_offsets(partitions))
-    finally:
-        await consumer.stop()
-    return name
-
-
 @asynccontextmanager
 async def consuming(
     servers: EmbeddedServers, database: Database, producer: LogProducer, subscriptions: Sequence[Subscription]
@@ -122,7 +109,7 @@ async def consuming(
         subscribers = Subscribers(
             servers.kafka_bootstrap, slot_name="golden", database=database, producer=producer, publisher=publisher
         )
-        groups = [await group_at_end(servers, one.topic) for one in subscriptions]
+        groups = [await group_at_end(servers.kafka_bootstrap, one.topic) for one in subscriptions]
         for group, one in zip(groups, subscriptions, strict=True):
             subscribers.consume(replace(one, group=group), failures.append)
         await subscribers.start()

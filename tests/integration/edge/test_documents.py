@@ -194,6 +194,8 @@ async def test_an_upload_cut_short_leaves_nothing(edge: RunningEdge, somebody: P
     async with asyncio.timeout(10):
         while blobs_in(tmp_path / "blobs"):
             await asyncio.sleep(0.01)
+    async with edge.client(somebody) as client:
+        assert (await client.get("/api/v1/documents")).json()["items"] == []
 
 
 async def test_learning_is_followed_to_its_end(

@@ -112,8 +112,12 @@ async def test_a_dead_letter_is_counted_by_topic_step_and_reason(edge: RunningEd
     good = Envelope(body=CreateSession(session_id=new_id()), tenant_id=new_id(), user_id=new_id(), source="test")
     await all_acked([await producer.send_raw("chat.commands.v1", b"k", b'{"session_id": 3}', good.headers())])
 
+    name = "kafka_dead_letters_total"
+
     async def is_counted() -> bool:
-        name = "kafka_dead_letters_total"
-        return (await _scrape(edge)).get(name, **labels) - before.get(name, **labels) == 1
+        return (await _scrape(edge)).get(name, **labels) > before.get(name, **labels)
 
     await eventually(is_counted)
+    after = await _scrape(edge)
+    assert after.get(name, **labels) - before.get(name, **labels) == 1
+    assert after.total(name) - before.total(name) == 1, "and under no other reason"

@@ -33,6 +33,7 @@ from storage.log.subscribers import Subscribers
 from storage.log.tail import Records, Tail
 from storage.postgres.outbox import Outgoing
 from storage.postgres.unit_of_work import Database, UnitOfWork
+from tests.groups import group_at_end
 
 TENANT = new_id()
 
@@ -140,16 +141,7 @@ async def running(
 @pytest.fixture
 async def group(servers: EmbeddedServers) -> str:
     """A group of this test's own that begins at the end of what other tests have sent."""
-    name = f"test-{new_id()}"
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers.kafka_bootstrap, group_id=name, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        partitions = [TopicPartition(CHAT_COMMANDS.name, n) for n in range(CHAT_COMMANDS.partitions)]
-        consumer.assign(partitions)
-        await consumer.commit(await consumer.end_offsets(partitions))
-    finally:
-        await consumer.stop()
-    return name
+    return await group_at_end(servers.kafka_bootstrap, CHAT_COMMANDS)
 
 
 def partition_of(one: Envelope) -> int:

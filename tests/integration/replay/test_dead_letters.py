@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from producers.replay.dead_letters import DeadLetterDesk, Reasons, Wanted, place_of
 from ragline.cli.main import main
@@ -31,6 +31,7 @@ from storage.log.producer import LogProducer, all_acked
 from storage.log.tail import Records, Tail
 from storage.postgres.dead_letter_actions import Place
 from storage.postgres.unit_of_work import Database
+from tests.groups import group_at_end
 from tests.integration.edge.world import eventually, person, running_edge, tell_key
 from tests.integration.log.test_batch_runner import Recorder, command, running
 
@@ -52,16 +53,7 @@ def desk(servers: EmbeddedServers, database: Database, producer: LogProducer) ->
 @pytest.fixture
 async def group(servers: EmbeddedServers) -> str:
     """A group of this test's own that begins at the end of what other tests have sent."""
-    name = f"replay-{new_id()}"
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers.kafka_bootstrap, group_id=name, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        partitions = [TopicPartition(CHAT_COMMANDS.name, n) for n in range(CHAT_COMMANDS.partitions)]
-        consumer.assign(partitions)
-        await consumer.commit(await consumer.end_offsets(partitions))
-    finally:
-        await consumer.stop()
-    return name
+    return await group_at_end(servers.kafka_bootstrap, CHAT_COMMANDS)
 
 
 async def bury(
