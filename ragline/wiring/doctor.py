@@ -14,15 +14,14 @@ from providers.ports import ChatModel, Embedder, Reranker
 from providers.rerankers import LiteLLMReranker
 from ragline.settings import Settings
 from ragline.wiring.dead_letters import dead_letter_desk
-from ragline.wiring.stores import (
-    blob_store_at,
+from ragline.wiring.models import (
     build_embedder,
     build_model,
     build_reranker,
-    build_vectors,
     start_embedder,
     start_models,
 )
+from ragline.wiring.stores import blob_store_at, build_vectors
 from schemas.chunks import AttemptOpened
 from schemas.envelope import Envelope
 from schemas.ids import new_id

@@ -30,19 +30,17 @@ from ragline.settings import Settings
 from ragline.status import status_page
 from ragline.wiring.connections import OnFail, build_database, until_there
 from ragline.wiring.health import watch_consumers, watch_servers
-from ragline.wiring.stores import (
-    build_blobs,
-    build_contexts,
+from ragline.wiring.models import (
     build_embedder,
     build_models,
     build_recognizer,
     build_reranker,
-    build_searcher,
-    build_vectors,
     caches_vectors,
     start_embedder,
     start_models,
 )
+from ragline.wiring.searching import build_contexts, build_searcher
+from ragline.wiring.stores import build_blobs, build_vectors
 from ragline.wiring.telemetry import telling
 from storage.log.producer import LogProducer
 from storage.log.publisher import OutboxPublisher

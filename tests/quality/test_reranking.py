@@ -16,7 +16,7 @@ from consumers.documents.passages import split_into_passages
 from providers.embeddings import WordLlamaEmbedder
 from providers.ports import Candidate
 from providers.tokens import TiktokenCounter
-from ragline.wiring.stores import OFFLINE_VECTOR_WEIGHT
+from ragline.wiring.searching import OFFLINE_VECTOR_WEIGHT
 from retrieval.feature_reranker import FeatureReranker, feature_scores
 from retrieval.metrics import ndcg
 from retrieval.search import RERANKED, Searcher, SearchMode

@@ -26,7 +26,7 @@ from providers.ports import Models
 from providers.prefill import PrefillMode
 from providers.tokens import TiktokenCounter
 from ragline.settings import Settings
-from ragline.wiring.stores import build_contexts, build_searcher
+from ragline.wiring.searching import build_contexts, build_searcher
 from retrieval.feature_reranker import FeatureReranker
 from retrieval.preparing import Contexts
 from schemas.chunks import ChunkRecord, CompletionChunk

@@ -14,7 +14,7 @@ from schemas.events import DocumentDeleted, DocumentIndexed, PassagesEmbedded
 from storage.vectors.names import table_name
 from tests.integration.documents.room import HashEmbedder, Room
 from tests.integration.documents.test_index import handle, index_commands
-from tests.integration.documents.test_versions import lines, stopped
+from tests.integration.documents.versions import lines, stopped
 
 
 class OtherEmbedder(HashEmbedder):

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID
 
 import pytest
 
-from consumers.documents.claims import document_prefix
 from consumers.documents.superseded import remove_superseded
 from retrieval.search import Searcher
-from schemas.commands import ReplaceDocument, RestoreVersion
-from schemas.envelope import Envelope
 from schemas.errors import Retry
 from schemas.events import (
-    CommandRejected,
     DocumentDeleted,
     DocumentFailed,
     DocumentIndexed,
-    DocumentUploaded,
     PassagesEmbedded,
-    RestoreRequested,
 )
-from schemas.ids import new_id
-from schemas.records import Body
 from storage.ports import VectorHit
 from storage.postgres.passages import PassageVisibility
 from storage.vectors.lance import LanceVectorIndex, Leg
@@ -37,81 +27,17 @@ from tests.integration.documents.room import HashEmbedder, Room
 from tests.integration.documents.test_deaths import worker
 from tests.integration.documents.test_index import handle, index_commands
 from tests.integration.documents.test_learning import purged
-
-QUERY = "line of the document"
-
-
-def lines(word: str, n: int = 35) -> bytes:
-    return "\n".join(f"line {i} of the document in its {word} version" for i in range(n)).encode()
-
-
-async def replace_command(room: Room, document_id: UUID, data: bytes) -> Envelope:
-    key = f"{document_prefix(room.tenant_id, document_id)}uploads/{new_id().hex}"
-    stored = await room.blobs.put_bytes(key, data)
-    sha256, size_bytes = stored.sha256, stored.size_bytes
-    return room.envelope(ReplaceDocument(document_id=document_id, blob_key=key, sha256=sha256, size_bytes=size_bytes))
-
-
-async def answer(room: Room, command: Envelope) -> Body:
-    await room.send(command)
-    return await room.heard.answer(command)
-
-
-async def replace(room: Room, document_id: UUID, data: bytes) -> int:
-    """The number of the new version."""
-    told = await answer(room, await replace_command(room, document_id, data))
-    assert isinstance(told, DocumentUploaded), told
-    return told.version
-
-
-async def restore(room: Room, document_id: UUID, version: int) -> RestoreRequested:
-    told = await answer(room, room.envelope(RestoreVersion(document_id=document_id, version=version)))
-    assert isinstance(told, RestoreRequested), told
-    return told
-
-
-async def indexed(room: Room, document_id: UUID, version: int, *, times: int = 1) -> DocumentIndexed:
-    """The version's last DocumentIndexed, when there are as many."""
-
-    def found() -> list[DocumentIndexed]:
-        ends = [end for end in room.heard.of(document_id, DocumentIndexed) if end.version == version]
-        return ends if len(ends) >= times else []
-
-    ends: list[DocumentIndexed] = await room.heard.until(found)
-    return ends[-1]
-
-
-async def active(room: Room, document_id: UUID) -> int | None:
-    row = await room.row("SELECT active_version FROM documents WHERE id = $1", document_id)
-    number: int | None = row["active_version"]
-    return number
-
-
-async def vectors_of(room: Room, *, model: str = "hash-16") -> dict[str, int]:
-    """Rows of the tenant's table by version."""
-    sizes = await room.vectors.batch_sizes(table_name(room.tenant_id, model))
-    found: dict[str, int] = {}
-    for batch_id, n in sizes.items():
-        version = batch_id.split(".")[1]
-        found[version] = found.get(version, 0) + n
-    return found
-
-
-def searcher(room: Room) -> Searcher:
-    return Searcher(room.vectors, HashEmbedder(), PassageVisibility(room.database))
-
-
-async def stopped(embedder: HashEmbedder) -> None:
-    """Returns when the embedder waits, as it was told to."""
-    async with asyncio.timeout(20):
-        while embedder.gate.is_set():
-            await asyncio.sleep(0.005)
-
-
-async def versions_found(room: Room) -> dict[int, int]:
-    """How many passages of which versions one search shows, if it may show all."""
-    found = await searcher(room).find(room.tenant_id, QUERY, limit=200, mode="text")
-    return dict(Counter(item.passage.version for item in found.items))
+from tests.integration.documents.versions import (
+    QUERY,
+    active,
+    indexed,
+    lines,
+    replace,
+    restore,
+    stopped,
+    vectors_of,
+    versions_found,
+)
 
 
 async def test_the_old_version_answers_until_the_new_one_is_indexed(room: Room) -> None:
@@ -205,101 +131,6 @@ async def test_a_removal_that_was_cut_short_is_repeated(room: Room) -> None:
     assert await remove_superseded(room.database, room.vectors) == 1
     assert await remove_superseded(room.database, room.vectors) == 0
     assert await vectors_of(room) == {"2": 35}
-
-
-async def test_any_version_is_restored_without_being_parsed_or_embedded_again(room: Room) -> None:
-    embedder = HashEmbedder()
-    async with room.consuming(), room.learning(embedder):
-        document_id = await room.upload(lines("first"))
-        await indexed(room, document_id, 1)
-        await replace(room, document_id, lines("second"))
-        await indexed(room, document_id, 2)
-        await remove_superseded(room.database, room.vectors)
-        assert await vectors_of(room) == {"2": 35}
-        embedded = dict(embedder.counts)
-        told = await restore(room, document_id, 1)
-        assert (told.version, told.status, told.request) == (1, "embedding", 3)
-        assert (await indexed(room, document_id, 1, times=2)).is_active
-        assert await versions_found(room) == {1: 35}
-        assert dict(embedder.counts) == embedded, "nothing was embedded again"
-        kinds = [type(event).__name__ for event in room.heard.by_document[document_id]]
-        assert kinds.count("DocumentParsed") == 2, "and nothing parsed"
-        by_bytes = await answer(room, await replace_command(room, document_id, lines("second")))
-        assert isinstance(by_bytes, RestoreRequested), "the bytes of an earlier version restore it"
-        await indexed(room, document_id, 2, times=2)
-        assert await versions_found(room) == {2: 35}
-        same = await answer(room, await replace_command(room, document_id, lines("second")))
-        assert isinstance(same, CommandRejected)
-        assert (same.code, same.extra) == ("duplicate_document", {"document_id": str(document_id), "version": 2})
-    await remove_superseded(room.database, room.vectors)
-    assert await vectors_of(room) == {"2": 35}
-
-
-async def test_to_restore_what_is_active_keeps_it_from_what_is_in_work(room: Room) -> None:
-    embedder = HashEmbedder()
-    async with room.consuming(), room.learning(embedder):
-        document_id = await room.upload(lines("first"))
-        await indexed(room, document_id, 1)
-        embedder.gate.clear()
-        await replace(room, document_id, lines("second"))
-        assert (await restore(room, document_id, 1)).status == "indexed"
-        embedder.gate.set()
-        assert not (await indexed(room, document_id, 2)).is_active
-        assert await versions_found(room) == {1: 35}
-
-
-async def test_a_version_that_failed_may_be_tried_again(room: Room) -> None:
-    async with room.consuming(), room.learning(HashEmbedder()):
-        document_id = await room.upload(lines("first"))
-        await indexed(room, document_id, 1)
-        command = await replace_command(room, document_id, lines("second"))
-        assert isinstance(command.body, ReplaceDocument)
-        await room.blobs.delete(command.body.blob_key)
-        await room.send(command)
-        [failed] = await room.heard.until(lambda: room.heard.of(document_id, DocumentFailed))
-        assert failed.error.code == "blob_missing"
-        await room.blobs.put_bytes(command.body.blob_key, lines("second"))
-        assert (await restore(room, document_id, 2)).status == "queued"
-        assert (await indexed(room, document_id, 2)).is_active
-
-
-async def test_vectors_that_vanished_from_the_blob_store_are_embedded_again(room: Room) -> None:
-    embedder = HashEmbedder()
-    async with room.consuming(), room.learning(embedder):
-        document_id = await room.upload(lines("first"))
-        await indexed(room, document_id, 1)
-        await replace(room, document_id, lines("second"))
-        await indexed(room, document_id, 2)
-        [gone, *_] = [key for key in await room.keys(document_id) if key.startswith("v1/batch-")]
-        await room.blobs.delete(f"tenants/{room.tenant_id}/documents/{document_id}/{gone}")
-        embedder.counts.clear()
-        await restore(room, document_id, 1)
-        assert (await indexed(room, document_id, 1, times=2)).is_active
-        assert sum(embedder.counts.values()) == 10, "one batch"
-        assert await versions_found(room) == {1: 35}
-
-
-async def test_a_restore_under_another_embedding_model_embeds_again_and_leaves_nothing_behind(room: Room) -> None:
-    class Other(HashEmbedder):
-        @property
-        def model(self) -> str:
-            return "other-16"
-
-    async with room.consuming():
-        async with room.learning(HashEmbedder()):
-            document_id = await room.upload(lines("first"))
-            await indexed(room, document_id, 1)
-            await replace(room, document_id, lines("second"))
-            await indexed(room, document_id, 2)
-        await remove_superseded(room.database, room.vectors)
-        async with room.learning(Other()):
-            await restore(room, document_id, 1)
-            assert (await indexed(room, document_id, 1, times=2)).is_active
-            await remove_superseded(room.database, room.vectors)
-            assert (await vectors_of(room), await vectors_of(room, model="other-16")) == ({}, {"1": 35})
-            assert isinstance(await room.delete(document_id), DocumentDeleted)
-            await purged(room, document_id)
-    assert await vectors_of(room, model="other-16") == {}
 
 
 async def test_a_worker_killed_while_it_learns_a_version_changes_nothing_but_time(room: Room) -> None:

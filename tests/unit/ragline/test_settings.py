@@ -8,7 +8,7 @@ import pytest
 
 from providers.rerankers import LiteLLMReranker, ServerReranker
 from ragline.settings import Settings, SettingsError, check_model_keys, load_settings
-from ragline.wiring.stores import build_embedder, build_reranker, start_embedder
+from ragline.wiring.models import build_embedder, build_reranker, start_embedder
 from retrieval.feature_reranker import FeatureReranker
 
 KEY = "sk-very-secret"
