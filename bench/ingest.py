@@ -12,9 +12,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from bench.measure import Row, alternate, at_least, number, percentile
+from bench.measure import Row, Sides, alternate, at_least, number, percentile
 from bench.stack import Stack
 from bench.texts import MAKERS, prose
 from consumers.documents.parse.document import ParseLimits
@@ -40,25 +39,45 @@ async def run(stack: Stack, *, n_rounds: int) -> list[Row]:
     try:
         with tempfile.TemporaryDirectory(prefix="ragline-bench-") as name:
             async with Connection(target) as connection:
-                files = Files(Path(name), connection, embedder)
+                files, bare = Files(Path(name), connection), Bare(embedder)
                 return [
-                    await _mixed(files, n_rounds),
-                    await _long(files, n_rounds),
+                    await _mixed(files, bare, n_rounds),
+                    await _long(files, bare, n_rounds),
                     await _small(files),
-                    *[await _format(files, kind) for kind in MAKERS],
+                    *[await _format(files, bare, kind) for kind in MAKERS],
                 ]
     finally:
         await embedder.close()
 
 
-class Files:
-    """Makes files that nobody has seen, and learns them in both ways."""
+class Bare:
+    """The work itself, and nothing else."""
 
-    def __init__(self, folder: Path, connection: Connection, embedder: WordLlamaEmbedder) -> None:
-        self._folder = folder
-        self._connection = connection
+    def __init__(self, embedder: WordLlamaEmbedder) -> None:
         self._embedder = embedder
         self._counter = TiktokenCounter()
+
+    async def learn(self, paths: Sequence[Path]) -> float:
+        """Passages a second."""
+        began, n_passages = time.perf_counter(), 0
+        for path in paths:
+            texts = await asyncio.to_thread(self._read, path)
+            await self._embedder.embed(texts)
+            n_passages += len(texts)
+        return n_passages / (time.perf_counter() - began)
+
+    def _read(self, path: Path) -> list[str]:
+        document = parse(path, name=path.name, media_type=None, limits=ParseLimits())
+        spans = split_into_passages(document, self._counter)
+        return [document.text[span.start : span.end] for span in spans]
+
+
+class Files:
+    """Makes files that nobody has seen, and uploads them."""
+
+    def __init__(self, folder: Path, connection: Connection) -> None:
+        self._folder = folder
+        self._connection = connection
         self._chance = random.Random(7)
         self._n = 0
 
@@ -81,42 +100,27 @@ class Files:
         path.write_bytes(data)
         return path
 
-    async def bare(self, paths: Sequence[Path]) -> float:
-        """Passages a second."""
-        began, n_passages = time.perf_counter(), 0
-        for path in paths:
-            texts = await asyncio.to_thread(self._read, path)
-            await self._embedder.embed(texts)
-            n_passages += len(texts)
-        return n_passages / (time.perf_counter() - began)
-
-    def _read(self, path: Path) -> list[str]:
-        document = parse(path, name=path.name, media_type=None, limits=ParseLimits())
-        spans = split_into_passages(document, self._counter)
-        return [document.text[span.start : span.end] for span in spans]
-
-    async def ours(self, paths: Sequence[Path], *, done: Callable[[Uploaded], None] = lambda _: None) -> float:
+    async def learn(self, paths: Sequence[Path], *, done: Callable[[Uploaded], None] = lambda _: None) -> float:
         """Passages a second."""
         began = time.perf_counter()
+        n_passages = await self.upload(paths, done=done)
+        return n_passages / (time.perf_counter() - began)
+
+    async def upload(self, paths: Sequence[Path], *, done: Callable[[Uploaded], None] = lambda _: None) -> int:
+        """How many passages were learnt."""
         found = await upload_all(
             self._connection, paths, wait=True, tell=lambda *_: None, done=done, n_at_once=len(paths)
         )
         assert all(one.status == "indexed" for one in found), [one for one in found if one.status != "indexed"][:3]
-        return sum(one.n_passages for one in found) / (time.perf_counter() - began)
+        return sum(one.n_passages for one in found)
 
 
-async def _both(files: Files, n_rounds: int, make: Callable[[], list[Path]]) -> Any:
-    async def ours() -> float:
-        return await files.ours(make())
-
-    async def bare() -> float:
-        return await files.bare(make())
-
-    return await alternate(n_rounds, {"bare": bare, "ours": ours})
+async def _both(files: Files, bare: Bare, n_rounds: int, make: Callable[[], list[Path]]) -> Sides:
+    return await alternate(n_rounds, {"bare": lambda: bare.learn(make()), "ours": lambda: files.learn(make())})
 
 
-async def _mixed(files: Files, n_rounds: int) -> Row:
-    found = await _both(files, n_rounds, lambda: files.make(N_FILES, N_PAGES))
+async def _mixed(files: Files, bare: Bare, n_rounds: int) -> Row:
+    found = await _both(files, bare, n_rounds, lambda: files.make(N_FILES, N_PAGES))
     measure = f"{N_FILES} files of {N_PAGES} pages (PDF, Markdown, HTML), vs bare"
     return at_least(
         "ingest", measure, ours=found["ours"], baseline=found["bare"], factor=0.85, unit="passages/s",
@@ -124,8 +128,8 @@ async def _mixed(files: Files, n_rounds: int) -> Row:
     )  # fmt: skip
 
 
-async def _long(files: Files, n_rounds: int) -> Row:
-    found = await _both(files, n_rounds, lambda: files.make(1, N_LONG, kinds=("pdf",)))
+async def _long(files: Files, bare: Bare, n_rounds: int) -> Row:
+    found = await _both(files, bare, n_rounds, lambda: files.make(1, N_LONG, kinds=("pdf",)))
     measure = f"one PDF of {N_LONG} pages, vs bare"
     return at_least("ingest", measure, ours=found["ours"], baseline=found["bare"], factor=0.85, unit="passages/s")
 
@@ -133,20 +137,22 @@ async def _long(files: Files, n_rounds: int) -> Row:
 async def _small(files: Files) -> Row:
     paths = await asyncio.to_thread(files.small, N_SMALL)
     began, at_s = time.perf_counter(), list[float]()
-    await files.ours(paths, done=lambda _: at_s.append(time.perf_counter() - began))
+    await files.learn(paths, done=lambda _: at_s.append(time.perf_counter() - began))
     note = f"the first after {number(at_s[0])} s, half after {number(percentile(at_s, 0.5))} s"
     rate = N_SMALL / at_s[-1]
     return Row("ingest", f"{N_SMALL:,} small files at once", "", "–", f"{number(rate)} files/s", "–", None, note)
 
 
-async def _format(files: Files, kind: str) -> Row:
+async def _format(files: Files, bare: Bare, kind: str) -> Row:
     """Pages a second of one format, read and embedded alone, and until they can be searched."""
     took_s = {}
-    for side, learn in (("bare", files.bare), ("ours", files.ours)):
+    for side, learn in (("bare", bare.learn), ("ours", files.learn)):
         paths = await asyncio.to_thread(files.make, N_OF_A_FORMAT, N_PAGES, kinds=(kind,))
         began = time.perf_counter()
         await learn(paths)
         took_s[side] = time.perf_counter() - began
-    bare, ours = (N_OF_A_FORMAT * N_PAGES / took_s[side] for side in ("bare", "ours"))
+    theirs, ours = (N_OF_A_FORMAT * N_PAGES / took_s[side] for side in ("bare", "ours"))
     measure = f"{N_OF_A_FORMAT} files of {N_PAGES} pages, {kind}"
-    return Row("ingest", measure, "", f"{number(bare)} pages/s", f"{number(ours)} pages/s", number(ours / bare), None)
+    return Row(
+        "ingest", measure, "", f"{number(theirs)} pages/s", f"{number(ours)} pages/s", number(ours / theirs), None
+    )
