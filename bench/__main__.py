@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import logging
+import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
@@ -17,6 +20,7 @@ from bench.servers import embedded_servers
 from bench.stack import Stack, dev_stack
 from bench.table import machine, markdown, show
 
+_BEGAN_S = time.perf_counter()
 RESULTS = Path(__file__).absolute().parents[1] / "docs" / "measurements.md"
 
 # accept comes last: it leaves a backlog for the worker that it paused
@@ -82,7 +86,7 @@ async def measure(names: Sequence[str], n_rounds: int, up_to: int) -> list[Row]:
 
 
 def _tell(name: str) -> None:
-    print(f"bench: {name} …", file=sys.stderr, flush=True)
+    print(f"bench: {time.perf_counter() - _BEGAN_S:.0f} s: {name} …", file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -99,6 +103,8 @@ def main() -> int:
     options = parser.parse_args()
     import uvloop
 
+    logging.basicConfig(level=logging.WARNING)  # before WordLlama, which would set it to INFO
+    os.environ.setdefault("LANCE_LOG", "error")  # the bare query asks as most would, which Lance warns of each time
     gc.freeze()
     gc.set_threshold(5_000, 20, 100)  # as every process of Ragline has it; the peers in this process gain as well
     rows = uvloop.run(measure(options.only or NAMES, options.rounds, options.up_to))

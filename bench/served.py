@@ -20,7 +20,7 @@ from bench.texts import english_words
 from ragline.client.connection import Connection
 from ragline.client.target import Target
 
-POSTS_S, N_BURSTS, AT_ONCE = 4.0, 8, 40
+POSTS_S, POSTS_PER_S, N_BURSTS, AT_ONCE = 4.0, 50, 8, 40
 STREAMS, RATE, STREAMS_START_S, STREAMS_S = 200, 10.0, 2.0, 5.0
 N_FILES, N_PAGES, N_SEARCHES = 3, 60, 400
 
@@ -47,8 +47,9 @@ class Served:
         """A message that is applied, and answered with one token."""
         began = self._cpu_s()
         told = await self._ask(
-            what="posts", content=f"{CONTENT} [[n_tokens=1]]", sessions=64, seconds=POSTS_S, connections=32
-        )
+            what="posts", content=f"{CONTENT} [[n_tokens=1]]", sessions=64, seconds=POSTS_S, connections=32,
+            rate=POSTS_PER_S,
+        )  # fmt: skip
         return (self._cpu_s() - began) / len(told["ms"]) * 1e6
 
     async def answer_us(self) -> float:

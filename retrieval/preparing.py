@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from providers.ports import ChatModel, TokenCounter
@@ -14,13 +14,8 @@ from retrieval.search import Found, ScoredPassage, Searcher
 from retrieval.steps import Steps
 from schemas.commands import Generation
 from storage.ports import DocumentFilter, PassageView
-from storage.postgres.conversations import Library, StoredTurn, library_of
-from storage.postgres.passages import (
-    CUSTOM_INSTRUCTIONS,
-    instruction_passages,
-    opening_of,
-    passages_by_id,
-)
+from storage.postgres.conversations import Library, StoredTurn
+from storage.postgres.passages import CUSTOM_INSTRUCTIONS, opening_of, passages_by_id
 from storage.postgres.unit_of_work import Database
 
 MAX_HISTORY = 100
@@ -32,15 +27,15 @@ CURATED_BONUS = 0.15
 """What a curated document's passage is moved up by, on a scale where the best passage has 1."""
 _LOOKED_AT = 24
 """More than are offered, so that there is a choice."""
-_MAX_INSTRUCTION_PASSAGES = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A question and what was said before it, oldest first."""
+    """A question, what was said before it (oldest first), and what there is to answer it from."""
 
     question: str
     history: Sequence[StoredTurn]
+    library: Library = field(default_factory=Library)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +95,13 @@ class Contexts:
 
         Raises: Retry; Reject if the question does not fit the model.
         """
-        steps = steps or Steps()
-        with steps.step("library"):
-            library, own = await self._library(tenant_id)
+        steps, library = steps or Steps(), conversation.library
         query, found = StandaloneQuery(conversation.question, "question"), Found()
         if library.has_passages:
             with steps.step("rewrite"):
                 query = await standalone_query(conversation.question, conversation.history, self._rewriter, spent)
             # the instructions take no passage's place: they are told apart
-            others = (CUSTOM_INSTRUCTIONS,) if library.has_instructions else ()
+            others = (CUSTOM_INSTRUCTIONS,) if library.instructions else ()
             found = await self._searcher.find(
                 tenant_id,
                 query.text,
@@ -121,10 +114,11 @@ class Contexts:
             weighed = _weighed(found.items)
             offered = [one.item.passage for one in weighed if one.is_offered]
             opening = await self._opening(tenant_id, offered)
+        own = library.instructions
         parts = Parts(conversation.question, conversation.history, [*offered, *opening], own, query.text)
         with steps.step("assemble"):
             assembled = assemble(parts, model=model, tokens=self._tokens, plan=None, generation=generation)
-        return Preparation(assembled, query, found, weighed, tuple(opening), tuple(own), steps)
+        return Preparation(assembled, query, found, weighed, tuple(opening), own, steps)
 
     async def again(
         self,
@@ -146,12 +140,6 @@ class Contexts:
             offered = await passages_by_id(work, [ref.id for ref in plan.passages])
             own = await passages_by_id(work, [ref.id for ref in plan.instructions]) if plan.instructions else []
         return offered, own
-
-    async def _library(self, tenant_id: UUID) -> tuple[Library, list[PassageView]]:
-        async with self._database.transaction(tenant_id) as work:
-            library = await library_of(work)
-            own = await instruction_passages(work, limit=_MAX_INSTRUCTION_PASSAGES) if library.has_instructions else []
-        return library, own
 
     async def _opening(self, tenant_id: UUID, offered: Sequence[PassageView]) -> list[PassageView]:
         """The opening of the best document: title and summary say what it is about."""

@@ -13,7 +13,7 @@ from typing import Literal
 
 from consumers.completions import settle as ending
 from consumers.completions import store
-from consumers.completions.charges import Charge, Prices, priced, query_charges
+from consumers.completions.charges import Charge, Meter
 from consumers.completions.chunk_writer import ChunkWriter
 from consumers.completions.context import JobContexts, Prepared
 from consumers.completions.flush_ticks import FlushTicks
@@ -22,7 +22,7 @@ from consumers.completions.provider_call import ProviderCall, provider_call
 from consumers.completions.retries import EXHAUSTED, Again, FallBack, GiveUp, Retries
 from consumers.completions.stall import StallWatch
 from consumers.completions.take import Taken, fold_log
-from providers.ports import ChatModel, ChatRequest, Delta, Finished, Models, ProviderError, TokenCounter
+from providers.ports import ChatModel, ChatRequest, Delta, Finished, Models, ProviderError
 from retrieval.follow_up import ModelCall
 from schemas.errors import Reject, Retry, Stop
 from schemas.events import ErrorInfo, TokenUsage
@@ -49,8 +49,7 @@ class Tools:
     publisher: OutboxPublisher
     models: Models
     contexts: JobContexts
-    tokens: TokenCounter
-    prices: Prices
+    meter: Meter
     ticks: FlushTicks
     lease_s: float
     retries: Retries
@@ -169,8 +168,8 @@ class Attempt:
                 if state.finished is not None and state.finished.attempt == attempt:
                     usage = state.finished.usage
                 else:
-                    prompt = int(self.job.context.get("prompt_tokens", 0)) + self._count(text[:start])
-                    usage = self._priced(prompt, self._count(text[start:]), estimated=True)
+                    prompt = int(self.job.context.get("prompt_tokens", 0))
+                    usage = self._tools.meter.counted(self._model_name(), prompt, text[:start], text[start:])
                 if attempt > 0:
                     charge = Charge(attempt, self._model_name(), usage)
                     records += await ending.record_usage(work, self.job, charge)
@@ -191,15 +190,7 @@ class Attempt:
         except ProviderError as error:
             await self._go_on_after(error)
             return
-        context = prepared.plan if self.job.context is None else None
-        records = []
-        async with self._tools.database.transaction() as work:
-            status = await store.begin_call(
-                work, self.job, context=context, model=model.name, lease_s=self._tools.lease_s
-            )
-            for charge in self._query_charges():
-                records += await ending.record_usage(work, self.job, charge)
-        await self._tools.publisher.publish(records)
+        status = await self._begin_call(model, prepared.plan if self.job.context is None else None)
         if status is None:
             return
         if status == "cancelling":
@@ -210,6 +201,19 @@ class Attempt:
         else:
             await self._reopen(taken)
         await self._stream(model, prepared)
+
+    async def _begin_call(self, model: ChatModel, context: dict[str, object] | None) -> str | None:
+        database, lease_s = self._tools.database, self._tools.lease_s
+        charges = self._query_charges()
+        if not charges:
+            return await store.begin_call(database, self.job, context=context, model=model.name, lease_s=lease_s)
+        records = []
+        async with database.transaction() as work:
+            status = await store.begin_call(work, self.job, context=context, model=model.name, lease_s=lease_s)
+            for charge in charges:
+                records += await ending.record_usage(work, self.job, charge)
+        await self._tools.publisher.publish(records)
+        return status
 
     async def _stream(self, model: ChatModel, prepared: Prepared) -> None:
         """Calls the provider and ends the attempt by how the call ended."""
@@ -358,10 +362,11 @@ class Attempt:
                     return
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(2.0, backoff_s * 2)
-                continue
-            if records is not None:
+            except ending.Fenced:
+                return
+            else:
                 await self._tools.publisher.publish(records)
-            return
+                return
 
     def _own_charges(self) -> list[Charge]:
         """What this attempt used, its answer counted by its text: the provider did not say."""
@@ -372,22 +377,16 @@ class Attempt:
 
     def _query_charges(self) -> list[Charge]:
         """What the auxiliary model used for this attempt: recorded with the context, or when the attempt ends."""
-        return query_charges(self._tools.prices, self.job.attempt, self._spent)
+        return self._tools.meter.query_charges(self.job.attempt, self._spent)
 
     def _counted(self, prepared: Prepared) -> TokenUsage:
         before, written = self.writer.text[: self._start], self.writer.text[self._start :]
-        return self._priced(prepared.prompt_tokens + self._count(before), self._count(written), estimated=True)
+        return self._tools.meter.counted(self._model_name(), prepared.prompt_tokens, before, written)
 
     def _usage(self, prepared: Prepared, finished: Finished) -> TokenUsage:
         if finished.input_tokens is None or finished.output_tokens is None:
             return self._counted(prepared)
-        return self._priced(finished.input_tokens, finished.output_tokens, estimated=False)
-
-    def _priced(self, input_tokens: int, output_tokens: int, *, estimated: bool) -> TokenUsage:
-        return priced(self._tools.prices, self._model_name(), input_tokens, output_tokens, estimated=estimated)
-
-    def _count(self, text: str) -> int:
-        return self._tools.tokens.count(text) if text else 0
+        return self._tools.meter.told(self._model_name(), finished.input_tokens, finished.output_tokens)
 
     def _choose_model(self) -> ChatModel:
         """The one that answered so far, as long as it is configured; else what was asked for. Raises: KeyError."""

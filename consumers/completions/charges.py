@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
+from providers.ports import TokenCounter
 from retrieval.follow_up import ModelCall
 from schemas.events import TokenUsage
 from schemas.ids import derived_id
@@ -30,21 +31,38 @@ class Charge:
         return derived_id(*names) if self.purpose == "answer" else derived_id(*names, self.purpose)
 
 
-def priced(prices: Prices, model: str, input_tokens: int, output_tokens: int, *, estimated: bool) -> TokenUsage:
-    """The tokens with what they cost, where that is known."""
-    price = prices.get(model)
-    cost = None if price is None else (input_tokens * price[0] + output_tokens * price[1]) / 1_000_000
-    return TokenUsage(input_tokens=input_tokens, output_tokens=output_tokens, cost_usd=cost, estimated=estimated)
+class Meter:
+    """Counts tokens, and prices them where their price is known."""
 
+    def __init__(self, tokens: TokenCounter, prices: Prices) -> None:
+        self._tokens = tokens
+        self._prices = prices
 
-def query_charges(prices: Prices, attempt: int, calls: Sequence[ModelCall]) -> list[Charge]:
-    """What the auxiliary model used for an attempt."""
-    return [
-        Charge(
-            attempt,
-            call.model,
-            priced(prices, call.model, call.input_tokens, call.output_tokens, estimated=call.estimated),
-            "query",
-        )
-        for call in calls
-    ]
+    def told(self, model: str, input_tokens: int, output_tokens: int) -> TokenUsage:
+        """As the provider counted."""
+        return self._priced(model, input_tokens, output_tokens, estimated=False)
+
+    def counted(self, model: str, prompt_tokens: int, before: str, written: str) -> TokenUsage:
+        """By the text: `before` was given back to the model behind its prompt, `written` is what it made of it."""
+        read = prompt_tokens + self._count(before)
+        return self._priced(model, read, self._count(written), estimated=True)
+
+    def query_charges(self, attempt: int, calls: Sequence[ModelCall]) -> list[Charge]:
+        """What the auxiliary model used for an attempt."""
+        return [
+            Charge(
+                attempt,
+                call.model,
+                self._priced(call.model, call.input_tokens, call.output_tokens, estimated=call.estimated),
+                "query",
+            )
+            for call in calls
+        ]
+
+    def _count(self, text: str) -> int:
+        return self._tokens.count(text) if text else 0
+
+    def _priced(self, model: str, input_tokens: int, output_tokens: int, *, estimated: bool) -> TokenUsage:
+        price = self._prices.get(model)
+        cost = None if price is None else (input_tokens * price[0] + output_tokens * price[1]) / 1_000_000
+        return TokenUsage(input_tokens=input_tokens, output_tokens=output_tokens, cost_usd=cost, estimated=estimated)

@@ -14,7 +14,7 @@ from retrieval.preparing import MAX_HISTORY, Contexts, Conversation
 from retrieval.search import PassageView
 from schemas.errors import Reject
 from schemas.events import Citation
-from storage.postgres.conversations import path_to
+from storage.postgres.conversations import Library, library_of, path_to
 from storage.postgres.unit_of_work import Database
 
 
@@ -54,13 +54,14 @@ class JobContexts:
         return Prepared(assembled.request, assembled.plan.to_json(), assembled.offered, assembled.prompt_tokens)
 
     async def _conversation(self, job: Job) -> Conversation:
-        """The question, and the turns before it along its path."""
+        """The question, the turns before it along its path, and the library for a new context."""
         async with self._database.transaction(job.tenant_id) as work:
             turns = await path_to(work, job.session_id, job.parent_id, limit=MAX_HISTORY + 1)
+            library = await library_of(work) if job.context is None else Library()
         if not turns:
             raise Reject("message_not_found", 404, "the question is gone")
         *before, question = turns
-        return Conversation(question.content, [turn for turn in before if turn.content])
+        return Conversation(question.content, [turn for turn in before if turn.content], library)
 
     async def citations(self, job: Job, prepared: Prepared | None, text: str) -> tuple[Citation, ...]:
         """What the text cites; a taker that never prepared loads what was offered. Raises: Retry."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial, reduce
+from typing import TYPE_CHECKING
 
 from consumers.completions.charges import Charge
 from consumers.completions.job import Base, Job
 from schemas.chunks import StreamEnded
 from schemas.envelope import Envelope
+from schemas.errors import Retry
 from schemas.events import (
     Citation,
     CompletionCancelled,
@@ -25,6 +28,9 @@ from storage.postgres import outbox
 from storage.postgres.outbox import OutboxRecord, Outgoing
 from storage.postgres.unit_of_work import UnitOfWork
 from telemetry.metrics import LLM_ATTEMPTS, LLM_COST_USD, LLM_TOKENS
+
+if TYPE_CHECKING:
+    import asyncpg
 
 SOURCE = "completions"
 
@@ -44,23 +50,9 @@ class Outcome:
 async def record_usage(work: UnitOfWork, job: Job, charge: Charge) -> list[OutboxRecord]:
     """Counts an attempt's tokens once, whoever comes first: the attempt itself or its taker."""
     usage = charge.usage
-    body = UsageRecorded(
-        tenant_id=job.tenant_id,
-        user_id=job.user_id,
-        session_id=job.session_id,
-        completion_id=job.id,
-        attempt=charge.attempt,
-        purpose=charge.purpose,
-        model=charge.model,
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cost_usd=usage.cost_usd,
-        estimated=usage.estimated,
-    )
-    envelope = replace(_caused(job, body), id=charge.event_id(job.id))
-    records = await outbox.add(work, [(USAGE_EVENTS, envelope)])
+    records = await outbox.add(work, [_usage_event(job, charge)])
     if records:
-        work.after_commit.append(lambda: _count(charge.model, usage))
+        work.after_commit.append(partial(_count, charge.model, usage))
         await work.execute(
             "UPDATE completions SET input_tokens = input_tokens + $2, output_tokens = output_tokens + $3,"
             " cost_usd = CASE WHEN $4::float8 IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + $4 END,"
@@ -74,42 +66,93 @@ async def record_usage(work: UnitOfWork, job: Job, charge: Charge) -> list[Outbo
     return records
 
 
-async def settle(
-    work: UnitOfWork, job: Job, outcome: Outcome, *, charges: Sequence[Charge]
-) -> list[OutboxRecord] | None:
-    """Ends the completion; the records to publish, or None if the job is no longer this attempt's.
+def _usage_event(job: Job, charge: Charge) -> Outgoing:
+    usage = charge.usage
+    body = UsageRecorded(
+        tenant_id=job.tenant_id,
+        user_id=job.user_id,
+        session_id=job.session_id,
+        completion_id=job.id,
+        attempt=charge.attempt,
+        purpose=charge.purpose,
+        model=charge.model,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cost_usd=usage.cost_usd,
+        estimated=usage.estimated,
+    )
+    return USAGE_EVENTS, replace(_caused(job, body), id=charge.event_id(job.id))
+
+
+class Fenced(Exception):  # noqa: N818 - reads as the fact it is
+    """The job is no longer this attempt's: nothing of the transaction may stand."""
+
+
+async def settle(work: UnitOfWork, job: Job, outcome: Outcome, *, charges: Sequence[Charge]) -> list[OutboxRecord]:
+    """Ends the completion; the records to publish after the commit.
 
     `charges` are what attempts used that ended themselves. The row decides: a completion that is `cancelling`
     ends cancelled, whatever the holder meant. In a deleted session only usage is kept, and live readers are told
-    `cancelled`.
+    `cancelled`. Raises: Fenced; Retry if somebody counted a charge meanwhile.
     """
-    session = await work.fetchrow("SELECT version, deleted_at FROM sessions WHERE id = $1 FOR UPDATE", job.session_id)
-    row = await work.fetchrow(
-        "SELECT status, cancelled_by FROM completions WHERE id = $1 AND attempt = $2"
-        " AND status IN ('in_progress', 'cancelling') FOR UPDATE",
-        job.id,
-        job.attempt,
+    session = await work.fetchrow(
+        "UPDATE sessions SET version = version + 1, updated_at = now() WHERE id = $1 RETURNING version, deleted_at",
+        job.session_id,
     )
+    row = await _locked(work, job, charges)
     if row is None or session is None:
-        return None
-    records = []
-    for charge in charges:
-        records += await record_usage(work, job, charge)
-    deleted = session["deleted_at"] is not None
-    if row["status"] == "cancelling" or deleted:
+        raise Fenced
+    if row["status"] == "cancelling" or session["deleted_at"] is not None:
         outcome = replace(outcome, status="cancelled", error=None, citations=())
         job = replace(job, cancelled_by=row["cancelled_by"])
-    if deleted:
+    if session["deleted_at"] is not None:
         empty = replace(outcome.base.state, finished=None)
         outcome = replace(outcome, base=Base(empty, "", None))
-    total = await _end_completion(work, job, outcome)
-    if not deleted:
-        await _fill_message(work, job, outcome, total)
-    version = session["version"] + 1
-    await work.execute("UPDATE sessions SET version = $2, updated_at = now() WHERE id = $1", job.session_id, version)
-    ended = LLM_ATTEMPTS.labels(outcome.model or "none", outcome.status)
-    work.after_commit.append(ended.inc)
-    return records + await outbox.add(work, _told(job, outcome, total, version))
+    fresh = [charge for charge in charges if charge.event_id(job.id) not in row["counted"]]
+    total = reduce(_plus, (charge.usage for charge in fresh), _counted(row))
+    await _end_completion(work, job, outcome, total)
+    told = total if total.input_tokens + total.output_tokens > 0 else None
+    if session["deleted_at"] is None:
+        await _fill_message(work, job, outcome, told)
+    outgoing = [_usage_event(job, charge) for charge in fresh]
+    records = await outbox.add(work, [*outgoing, *_told(job, outcome, told, session["version"])])
+    if len(records) < len(outgoing) + 2:
+        raise Retry("an attempt's usage was counted meanwhile")
+    for charge in fresh:
+        work.after_commit.append(partial(_count, charge.model, charge.usage))
+    work.after_commit.append(LLM_ATTEMPTS.labels(outcome.model or "none", outcome.status).inc)
+    return records
+
+
+async def _locked(work: UnitOfWork, job: Job, charges: Sequence[Charge]) -> asyncpg.Record | None:
+    """The completion as long as it is this attempt's, and which of the charges are in it already."""
+    return await work.fetchrow(
+        "SELECT status, cancelled_by, input_tokens, output_tokens, cost_usd, usage_estimated,"
+        " ARRAY(SELECT o.id FROM outbox o WHERE o.id = ANY($3::uuid[])) AS counted FROM completions"
+        " WHERE id = $1 AND attempt = $2 AND status IN ('in_progress', 'cancelling') FOR UPDATE",
+        job.id,
+        job.attempt,
+        [charge.event_id(job.id) for charge in charges],
+    )
+
+
+def _counted(row: asyncpg.Record) -> TokenUsage:
+    return TokenUsage(
+        input_tokens=row["input_tokens"],
+        output_tokens=row["output_tokens"],
+        cost_usd=row["cost_usd"],
+        estimated=row["usage_estimated"],
+    )
+
+
+def _plus(one: TokenUsage, other: TokenUsage) -> TokenUsage:
+    costs = [usage.cost_usd for usage in (one, other) if usage.cost_usd is not None]
+    return TokenUsage(
+        input_tokens=one.input_tokens + other.input_tokens,
+        output_tokens=one.output_tokens + other.output_tokens,
+        cost_usd=sum(costs) if costs else None,
+        estimated=one.estimated or other.estimated,
+    )
 
 
 def _count(model: str, usage: TokenUsage) -> None:
@@ -118,13 +161,14 @@ def _count(model: str, usage: TokenUsage) -> None:
     LLM_COST_USD.labels(model).inc(usage.cost_usd or 0.0)
 
 
-async def _end_completion(work: UnitOfWork, job: Job, outcome: Outcome) -> TokenUsage | None:
+async def _end_completion(work: UnitOfWork, job: Job, outcome: Outcome, total: TokenUsage) -> None:
     state = outcome.base.state
-    row = await work.fetchrow(
+    await work.execute(
         "UPDATE completions SET status = $3, finished_at = now(), lease_owner = NULL, lease_until = NULL,"
         " checkpoint_attempt = $2, checkpoint_epoch = $4, checkpoint_end = $5, checkpoint_seq = $6, chunk_ends = $7,"
-        " checkpoint_text = $8, finish_reason = $9, error_code = $10, error_message = $11, model = coalesce($12, model)"
-        " WHERE id = $1 RETURNING input_tokens, output_tokens, cost_usd, usage_estimated",
+        " checkpoint_text = $8, finish_reason = $9, error_code = $10, error_message = $11,"
+        " model = coalesce($12, model), input_tokens = $13, output_tokens = $14, cost_usd = $15, usage_estimated = $16"
+        " WHERE id = $1",
         job.id,
         job.attempt,
         outcome.status,
@@ -137,14 +181,10 @@ async def _end_completion(work: UnitOfWork, job: Job, outcome: Outcome) -> Token
         outcome.error.code if outcome.error else None,
         outcome.error.message if outcome.error else None,
         outcome.model,
-    )
-    if row is None or row["input_tokens"] + row["output_tokens"] == 0:
-        return None
-    return TokenUsage(
-        input_tokens=row["input_tokens"],
-        output_tokens=row["output_tokens"],
-        cost_usd=row["cost_usd"],
-        estimated=row["usage_estimated"],
+        total.input_tokens,
+        total.output_tokens,
+        total.cost_usd,
+        total.estimated,
     )
 
 

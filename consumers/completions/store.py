@@ -13,7 +13,7 @@ from storage.postgres.unit_of_work import Database, UnitOfWork
 
 
 async def begin_call(
-    work: UnitOfWork, job: Job, *, context: dict[str, object] | None, model: str, lease_s: float
+    work: UnitOfWork | Database, job: Job, *, context: dict[str, object] | None, model: str, lease_s: float
 ) -> str | None:
     """The fence right before a provider call: renews the lease and keeps what the model will see (if it is new).
 

@@ -32,7 +32,7 @@ from schemas.context_view import (
 from schemas.errors import Retry
 from schemas.http import Filled
 from storage.ports import PassageView
-from storage.postgres.conversations import StoredTurn, leaf_of, path_to
+from storage.postgres.conversations import leaf_of, library_of, path_to
 from storage.postgres.unit_of_work import UnitOfWork
 
 MAX_QUERY_CHARS = 10_000
@@ -65,18 +65,18 @@ class SessionContextRoutes:
         """See what the model would be given for a question, and why: passages, scores, tokens, times."""
         who, id_, preview, steps = caller.principal, path_id(session_id, "session"), self._preview, Steps()
 
-        async def read(work: UnitOfWork) -> list[StoredTurn] | None:
+        async def read(work: UnitOfWork) -> Conversation | None:
             found = await leaf_of(work, id_, user_id=who.user_id)
             if found is None:
                 return None
             (leaf,) = found
-            return await path_to(work, id_, leaf, limit=MAX_HISTORY) if leaf is not None else []
+            turns = await path_to(work, id_, leaf, limit=MAX_HISTORY) if leaf is not None else []
+            return Conversation(query, [turn for turn in turns if turn.content], await library_of(work))
 
-        with steps.step("history"):
-            turns = await self._reads(who.tenant_id, read)
-        if turns is None:
+        with steps.step("conversation"):
+            conversation = await self._reads(who.tenant_id, read)
+        if conversation is None:
             raise not_found("session")
-        conversation = Conversation(query, [turn for turn in turns if turn.content])
         work = preview.contexts.prepare(
             who.tenant_id, conversation, model=preview.model, generation=Generation(), steps=steps
         )

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from consumers.completions.attempt import Tools
+from consumers.completions.charges import Meter
 from consumers.completions.context import JobContexts
 from consumers.completions.flush_ticks import FlushTicks
 from consumers.completions.retries import Retries
@@ -207,8 +208,7 @@ class Worker:
             publisher=clients.publisher,
             models=models,
             contexts=JobContexts(clients.database, contexts),
-            tokens=tokens,
-            prices=_prices(settings),
+            meter=Meter(tokens, _prices(settings)),
             ticks=FlushTicks(settings.worker.flush_ms / 1000),
             lease_s=settings.worker.lease_s,
             retries=Retries(max_attempts=settings.worker.max_attempts),

@@ -1,11 +1,15 @@
-"""A conversation as its next answer needs it."""
+"""A conversation, and the library of its tenant, as the next answer needs them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from uuid import UUID
 
+from storage.ports import PassageView
+from storage.postgres.passages import instruction_passages
 from storage.postgres.unit_of_work import UnitOfWork
+
+MAX_INSTRUCTION_PASSAGES = 200
 
 _PATH = """
 WITH RECURSIVE path AS (
@@ -37,10 +41,10 @@ class StoredTurn:
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """Whether a search can find anything, and whether there are instructions of the tenant's own."""
+    """Whether a search can find anything, and the instructions of the tenant's own."""
 
-    has_passages: bool
-    has_instructions: bool
+    has_passages: bool = False
+    instructions: tuple[PassageView, ...] = ()
 
 
 async def path_to(work: UnitOfWork, session_id: UUID, message_id: UUID, *, limit: int) -> list[StoredTurn]:
@@ -52,7 +56,9 @@ async def path_to(work: UnitOfWork, session_id: UUID, message_id: UUID, *, limit
 async def library_of(work: UnitOfWork) -> Library:
     """What the scope's tenant has to answer from."""
     row = await work.fetchrow(_LIBRARY, work.tenant_id)
-    return Library(row["has_passages"], row["has_instructions"]) if row is not None else Library(False, False)
+    if row is None or not row["has_instructions"]:
+        return Library(row is not None and row["has_passages"])
+    return Library(row["has_passages"], tuple(await instruction_passages(work, limit=MAX_INSTRUCTION_PASSAGES)))
 
 
 async def leaf_of(work: UnitOfWork, session_id: UUID, *, user_id: UUID) -> tuple[UUID | None] | None:

@@ -49,7 +49,7 @@ UniqueViolation = asyncpg.UniqueViolationError
 
 TENANT_ROLE = "ragline_tenant"
 """Under which a tenant's reads run (decision 0012)."""
-_AS_TENANT = f"SELECT set_config('ragline.tenant_id', $1, true), set_config('role', '{TENANT_ROLE}', true)"
+_BEGIN_AS_TENANT = f"BEGIN; SET LOCAL ROLE {TENANT_ROLE}; SET LOCAL ragline.tenant_id = "
 _COMMITTED = DB_TRANSACTION_SECONDS.labels("committed")
 _FAILED = DB_TRANSACTION_SECONDS.labels("failed")
 
@@ -120,19 +120,28 @@ class Database:
         Raises: Retry if PostgreSQL is away, busy or chose this transaction as a deadlock's victim; Busy for a lock
         that it was not given in time.
         """
+        async with self._lent(timeout_s) as connection:
+            work = UnitOfWork(connection, tenant_id)
+            async with _transaction(connection, tenant_id):
+                yield work
+            for callback in work.after_commit:
+                callback()
+
+    async def fetchval(self, sql: str, *args: Any) -> Any:
+        """The first column of the first row of one statement that commits by itself. Raises: as `transaction`."""
+        async with self._lent() as connection:
+            return await connection.fetchval(sql, *args)
+
+    @asynccontextmanager
+    async def _lent(self, timeout_s: float | None = None) -> AsyncIterator[ProxyConnection]:
+        """A connection of the pool for one transaction, which is timed. Raises: Retry; Busy."""
         asked_s, began_s, outcome = time.perf_counter(), None, _FAILED
         try:
             pool = await self._open()
             async with pool.acquire(timeout=timeout_s or self._timeout_s) as connection:
                 began_s = time.perf_counter()
-                async with connection.transaction():
-                    if tenant_id is not None:
-                        await connection.execute(_AS_TENANT, str(tenant_id))
-                    work = UnitOfWork(connection, tenant_id)
-                    yield work
+                yield connection
                 outcome = _COMMITTED
-                for callback in work.after_commit:
-                    callback()
         except AWAY as error:
             DB_ERRORS.labels(type(error).__name__).inc()
             kind = Busy if isinstance(error, asyncpg.LockNotAvailableError) else Retry
@@ -178,6 +187,19 @@ class Database:
                         server_settings=self._server_settings,
                     )
         return self._pool
+
+
+@asynccontextmanager
+async def _transaction(connection: ProxyConnection, tenant_id: UUID | None) -> AsyncIterator[None]:
+    """The scope is set in the round trip that begins the transaction."""
+    try:
+        await connection.execute("BEGIN" if tenant_id is None else f"{_BEGIN_AS_TENANT}'{tenant_id}'")
+        yield
+        await connection.execute("COMMIT")
+    except BaseException:
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK")
+        raise
 
 
 async def _reset(connection: Connection) -> None:

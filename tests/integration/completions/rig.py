@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from consumers.completions.attempt import Tools
+from consumers.completions.charges import Meter
 from consumers.completions.context import JobContexts
 from consumers.completions.flush_ticks import FlushTicks
 from consumers.completions.retries import Retries
@@ -125,8 +126,7 @@ class WorkerProcess:
             publisher=publisher,
             models=models,
             contexts=JobContexts(self.database, contexts),
-            tokens=counter,
-            prices={"test": (1.0, 2.0)},
+            meter=Meter(counter, {"test": (1.0, 2.0)}),
             ticks=FlushTicks(0.02),
             lease_s=self._pace.lease_s,
             retries=self._retries,

@@ -15,7 +15,7 @@ from retrieval.preparing import MAX_HISTORY, Conversation
 from schemas.commands import Generation, ResumeMessage
 from schemas.errors import Retry
 from schemas.ids import new_id
-from storage.postgres.conversations import leaf_of, path_to
+from storage.postgres.conversations import leaf_of, library_of, path_to
 from tests.integration.completions.rig import USER, Rig, spec
 from tests.library import add_document
 from tests.provider_server import ProviderServer
@@ -35,8 +35,9 @@ async def previewed(rig: Rig, session_id: UUID, question: str, model: Any, tenan
         found = await leaf_of(work, session_id, user_id=USER)
         assert found is not None
         turns = [] if found[0] is None else await path_to(work, session_id, found[0], limit=MAX_HISTORY)
+        library = await library_of(work)
     prepared = await rig.contexts(rig.database, models).prepare(
-        tenant_id, Conversation(question, turns), model=models.default, generation=Generation()
+        tenant_id, Conversation(question, turns, library), model=models.default, generation=Generation()
     )
     return [{"role": m.role, "content": m.content} for m in prepared.assembled.request.messages]
 

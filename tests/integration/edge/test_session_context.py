@@ -58,7 +58,7 @@ async def test_everything_is_shown_and_adds_up(edge: RunningEdge, somebody: Pers
     assert 0 <= tokens["total"] - sum(message["n_tokens"] for message in view["messages"]) <= 60
     assert view["query"] == {"text": "When is a loop compiled?", "by": "question", "failure": None}
     assert view["reranker"] == "features"
-    assert {"history", "library", "embed", "index", "visibility", "rerank", "assemble"} <= view["steps_ms"].keys()
+    assert {"conversation", "embed", "index", "visibility", "rerank", "assemble"} <= view["steps_ms"].keys()
 
 
 async def test_long_instructions_take_no_place(edge: RunningEdge, somebody: Person, database: Database) -> None:

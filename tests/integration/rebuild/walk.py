@@ -123,7 +123,6 @@ class Walk:
             records = await settle(
                 work, job, outcome, charges=[Charge(job.attempt, outcome.model, USED)] if outcome.model else []
             )
-            assert records is not None
             await outbox.mark_published(work, [record.id for record in records])
         return 1
 
