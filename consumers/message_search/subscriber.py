@@ -28,4 +28,6 @@ async def handle(work: UnitOfWork, events: Sequence[Envelope]) -> list[Outgoing]
 
 def message_search() -> Subscription:
     """The subscription of group `message_search` to the chat events."""
-    return Subscription(CHAT_EVENTS, "message_search", handle, rejects_to=CHAT_EVENTS, dead_share=_NEVER_STOPS)
+    return Subscription(
+        CHAT_EVENTS, "message_search", handle, rejects_to=CHAT_EVENTS, dead_share=_NEVER_STOPS, may_wait=True
+    )

@@ -19,5 +19,6 @@ def inspector(topic: Topic) -> str:
 def inspections() -> list[Subscription]:
     """A group for each topic, which only looks. Junk on an event topic must not stop the relay's sweep."""
     return [
-        Subscription(topic, inspector(topic), None, rejects_to=topic, dead_share=_NEVER_STOPS) for topic in INSPECTED
+        Subscription(topic, inspector(topic), None, rejects_to=topic, dead_share=_NEVER_STOPS, may_wait=True)
+        for topic in INSPECTED
     ]

@@ -39,6 +39,8 @@ the runner redo the batch by halves until the one record at fault is dead-letter
 """
 
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
+COMMIT_EVERY_S = 0.5
+"""Offsets are committed no more often: what is read again after a crash changes nothing (inbox)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Subscription:
     """One group on one topic: what it does, and where rejections of its commands are told.
 
     Without a handler it only looks: what cannot be read is kept, the rest passes. `dead_share`: see `DeadLetters`.
+    What `may_wait` is left with the broker for half a second, so that many come at once: nobody waits for its effect.
     """
 
     topic: Topic
@@ -53,6 +56,7 @@ class Subscription:
     handle: Handle | None
     rejects_to: Topic
     dead_share: float = 0.5
+    may_wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +292,7 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._commit_wanted.wait()
             self._commit_wanted.clear()
             await self._commit(consumer, timeout_s=10.0)
+            await asyncio.sleep(COMMIT_EVERY_S)
 
     async def _commit(self, consumer: AIOKafkaConsumer, *, timeout_s: float) -> None:
         """Commits what is done, by explicit offsets of assigned partitions; a failure costs a redelivery only."""
