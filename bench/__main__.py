@@ -6,7 +6,6 @@ import argparse
 import gc
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -104,7 +103,6 @@ def main() -> int:
     import uvloop
 
     logging.basicConfig(level=logging.WARNING)  # before WordLlama, which would set it to INFO
-    os.environ.setdefault("LANCE_LOG", "error")  # the bare query asks as most would, which Lance warns of each time
     gc.freeze()
     gc.set_threshold(5_000, 20, 100)  # as every process of Ragline has it; the peers in this process gain as well
     rows = uvloop.run(measure(options.only or NAMES, options.rounds, options.up_to))
