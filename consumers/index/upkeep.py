@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
-from consumers.index.table_locks import try_lock_table
+from consumers.index.table_locks import try_lock_to_optimize
 from schemas.errors import Retry
 from storage.ports import VectorIndex
 from storage.postgres.unit_of_work import Database
@@ -89,13 +89,13 @@ class IndexUpkeep:
         return done
 
     async def _optimized(self, table: str, n_rows: int) -> bool:
-        """Whether it was due, and nobody else wrote it. Raises: Retry."""
+        """Whether it was due, and nobody else optimized it or removed from it. Raises: Retry."""
         is_left_alone = self._seen.get(table) == n_rows
         self._seen[table] = n_rows
         if not is_left_alone and not await self._is_due(table, n_rows):
             return False
         async with self._database.transaction() as work:
-            if not await try_lock_table(work, table):
+            if not await try_lock_to_optimize(work, table):
                 return False
             await self._vectors.optimize(table)
         return True

@@ -20,7 +20,7 @@ from consumers.index.store import (
     mark_indexed,
     version_key,
 )
-from consumers.index.table_locks import SOON_S, lock_tables
+from consumers.index.table_locks import SOON_S, lock_to_add
 from consumers.index.upkeep import IndexUpkeep
 from schemas.commands import IndexBatch
 from schemas.envelope import Envelope
@@ -59,11 +59,11 @@ class IndexWriter:
     async def handle(self, work: UnitOfWork, commands: Sequence[Envelope]) -> list[Outgoing]:
         """Indexes what is due, a commit a table; DocumentIndexed for every version that is complete by it.
 
-        A batch without usable vectors ends its document with DocumentFailed. Raises: Retry; Busy if a table
-        is optimized.
+        A batch without usable vectors ends its document with DocumentFailed. Raises: Retry; Busy if
+        somebody removes from a table, and that takes long.
         """
         named = [(command.body, command) for command in commands if isinstance(command.body, IndexBatch)]
-        await lock_tables(work, (body.table for body, _ in named), within_s=SOON_S)
+        await lock_to_add(work, (body.table for body, _ in named), within_s=SOON_S)
         batches = await due_batches(work, [body for body, _ in named])
         due = {
             batch_key(body): (body, command)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from consumers.documents.purge import purge_deleted
-from consumers.index.table_locks import lock_tables, try_lock_table
+from consumers.index.table_locks import lock_tables, lock_to_add, try_lock_to_optimize
 from consumers.index.upkeep import IndexUpkeep
 from consumers.index.writer import IndexWriter
 from schemas.envelope import Envelope, decode
@@ -19,6 +19,7 @@ from schemas.topics import KNOWLEDGE_INDEX
 from storage.postgres import outbox
 from storage.vectors.names import table_name
 from tests.integration.documents.room import HashEmbedder, Room
+from tests.integration.edge.world import eventually
 
 TABLE_MODEL = "hash-16"
 
@@ -125,8 +126,12 @@ async def test_a_table_is_optimized_after_enough_rows_or_when_left_alone(room: R
         await lock_tables(writer, [table])
         assert await upkeep.optimize_due() == []
         async with room.database.transaction() as other:
-            assert not await try_lock_table(other, table)
+            assert not await try_lock_to_optimize(other, table)
     assert await upkeep.optimize_due() == [table]
+    upkeep.committed(table, 100)
+    async with room.database.transaction() as writer:
+        await lock_to_add(writer, [table], within_s=1)
+        assert await upkeep.optimize_due() == [table]
     assert await room.vectors.count(table) == 2
 
 
@@ -138,6 +143,40 @@ async def test_who_waits_for_a_table_says_so_soon(room: Room, monkeypatch: pytes
         with pytest.raises(Busy):
             await asyncio.wait_for(handle(room, commands), 10)
     assert await handle(room, commands) == ["DocumentIndexed"]
+
+
+async def test_what_is_learnt_waits_for_no_optimize(room: Room) -> None:
+    commands = await embedded(room, b"one\ntwo")
+    table = table_name(room.tenant_id, TABLE_MODEL)
+    async with room.database.transaction() as upkeep:
+        assert await try_lock_to_optimize(upkeep, table)
+        assert await asyncio.wait_for(handle(room, commands), 10) == ["DocumentIndexed"]
+        assert await room.vectors.count(table) == 2
+
+
+async def test_who_waits_to_remove_holds_up_nobody_who_adds(room: Room) -> None:
+    commands = await embedded(room, b"one\ntwo")
+    table = table_name(room.tenant_id, TABLE_MODEL)
+
+    async def remove() -> None:
+        async with room.database.transaction() as work:
+            await lock_tables(work, [table])
+
+    async with room.database.transaction() as upkeep:
+        assert await try_lock_to_optimize(upkeep, table)
+        removing = asyncio.create_task(remove())
+        await eventually(lambda: is_waiting(room))
+        assert await asyncio.wait_for(handle(room, commands), 10) == ["DocumentIndexed"]
+        assert not removing.done()
+    await removing
+
+
+async def is_waiting(room: Room) -> bool:
+    row = await room.row(
+        "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    return bool(row["n"])
 
 
 async def test_a_large_table_waits_for_more_rows(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

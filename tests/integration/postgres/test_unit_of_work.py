@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from consumers.index.table_locks import lock_tables, try_lock_table
+from consumers.index.table_locks import lock_tables, try_lock_to_optimize
 from schemas.errors import Retry
 from storage.postgres.unit_of_work import Database
 
@@ -43,7 +43,7 @@ async def test_who_writes_a_table_of_vectors_may_take_its_time(database: Databas
         assert await work.fetchval(IDLE) == "10min"
     async with database.transaction() as work:
         assert await work.fetchval(IDLE) == "10s"
-        assert await try_lock_table(work, "a")
+        assert await try_lock_to_optimize(work, "a")
         assert await work.fetchval(IDLE) == "10min"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +12,22 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from ragline.settings import Settings
+from ragline.wiring.stores import build_vectors
 from schemas.errors import Retry
 from storage.ports import VectorIndex, VectorRow
 from storage.vectors.lance import LanceVectorIndex
 from tests.conformance.vector_rows import DIMENSIONS, TABLE, Batch, batch, by_text, by_vector, vector, write
+from tests.s3_server import BUCKET, S3Server
 
 OTHER_PROCESS = """
 import asyncio, sys
 import numpy as np
 from storage.ports import VectorRow
+from ragline.settings import Settings
+from ragline.wiring.stores import build_vectors
 from storage.vectors.lance import LanceVectorIndex
+from tests.s3_server import BUCKET, S3Server
 
 async def main():
     index = LanceVectorIndex(sys.argv[1])
@@ -166,6 +173,33 @@ async def test_lance_finds_vectors_behind_the_index(tmp_path: Path, monkeypatch:
     await index.delete_documents(TABLE, ["new"])
     assert not {"new-p0", "new-p1"} & set(await by_vector(index, vector(0), limit=100))
     await index.close()
+
+
+@pytest.mark.parametrize("where", ["in a folder", "on s3"])
+async def test_rows_come_while_the_table_is_optimized(
+    tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Both the rows and the optimized table stand: the writer waits for nobody (`consumers.index.table_locks`)."""
+    monkeypatch.setattr("storage.vectors.lance.FLAT_BELOW", 5_000)
+    folder = str(tmp_path) if where == "in a folder" else f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    settings = Settings(vectors=folder, s3_endpoint=s3.endpoint)
+    index, other = build_vectors(settings), build_vectors(settings)
+    rows, vectors = crowd(10_000)
+    for start in range(0, len(rows), 500):
+        some = slice(start, start + 500)
+        await write(other, ([replace(row, batch_id=f"b{start}") for row in rows[some]], vectors[some]))
+    optimizing, n = asyncio.create_task(index.optimize(TABLE)), 0
+    while not optimizing.done():
+        await write(other, batch(f"new{n}", ["word"], document=f"new{n}"))
+        n += 1
+    await optimizing
+    assert n > 1
+    assert await other.count(TABLE) == await index.count(TABLE) == len(rows) + n
+    assert len(await by_text(index, "word", limit=n + 1)) == n
+    await index.optimize(TABLE)
+    assert len(await by_text(other, "word", limit=n + 1)) == n
+    await index.close()
+    await other.close()
 
 
 @pytest.mark.parametrize("reason", ["it finds too little", "its codes do not fit the dimensions"])
