@@ -33,7 +33,7 @@ dev: setup ## run everything on this machine; ARGS are handed on to `ragline dev
 
 test: setup ## every test, with coverage: most on every core, each process with servers of its own; then the rest
 ifeq ($(strip $(ARGS)),)
-	@$(RUN)/python -m pytest $(ALONE:%=--ignore=%) --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov --cov-report=
+	@$(RUN)/python -m pytest $(ALONE:%=--ignore=%) --numprocesses=auto --maxprocesses=4 --dist=loadfile --durations=20 --cov --cov-report=
 	@exec $(RUN)/python -m pytest $(ALONE) $(COVERED) --cov-append --cov-fail-under=85
 else
 	@exec $(RUN)/python -m pytest $(COVERED) $(ARGS)
