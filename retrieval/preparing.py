@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from providers.ports import ChatModel, TokenCounter
@@ -35,7 +35,7 @@ class Conversation:
 
     question: str
     history: Sequence[StoredTurn]
-    library: Library = field(default_factory=Library)
+    library: Library
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,7 @@ KAFKA_CONSUMER_LAG = _gauge(
 KAFKA_OLDEST_UNPROCESSED_SECONDS = _gauge(
     "kafka_oldest_unprocessed_seconds",
     "seconds",
-    "Age of the oldest record that a group has not committed; 0 without lag.",
+    "Age of the oldest record that a group has not committed; 0 without lag. Offsets are told twice a second.",
     "Older than a minute: a group stands still or cannot keep up; what users wait for is this old.",
     ("group", "topic"),
 )

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from consumers.completions import settle as ending
@@ -203,16 +204,16 @@ class Attempt:
         await self._stream(model, prepared)
 
     async def _begin_call(self, model: ChatModel, context: dict[str, object] | None) -> str | None:
-        database, lease_s = self._tools.database, self._tools.lease_s
-        charges = self._query_charges()
-        if not charges:
-            return await store.begin_call(database, self.job, context=context, model=model.name, lease_s=lease_s)
+        tools = self._tools
+        begin_call = partial(store.begin_call, job=self.job, context=context, model=model.name, lease_s=tools.lease_s)
+        if not (charges := self._query_charges()):
+            return await begin_call(tools.database.fetchval_alone)
         records = []
-        async with database.transaction() as work:
-            status = await store.begin_call(work, self.job, context=context, model=model.name, lease_s=lease_s)
+        async with tools.database.transaction() as work:
+            status = await begin_call(work.fetchval)
             for charge in charges:
                 records += await ending.record_usage(work, self.job, charge)
-        await self._tools.publisher.publish(records)
+        await tools.publisher.publish(records)
         return status
 
     async def _stream(self, model: ChatModel, prepared: Prepared) -> None:

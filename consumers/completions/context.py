@@ -17,6 +17,9 @@ from schemas.events import Citation
 from storage.postgres.conversations import Library, library_of, path_to
 from storage.postgres.unit_of_work import Database
 
+NOT_READ = Library(has_passages=False, instructions=())
+"""A stored context names its passages."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -57,7 +60,7 @@ class JobContexts:
         """The question, the turns before it along its path, and the library for a new context."""
         async with self._database.transaction(job.tenant_id) as work:
             turns = await path_to(work, job.session_id, job.parent_id, limit=MAX_HISTORY + 1)
-            library = await library_of(work) if job.context is None else Library()
+            library = await library_of(work) if job.context is None else NOT_READ
         if not turns:
             raise Reject("message_not_found", 404, "the question is gone")
         *before, question = turns

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -11,16 +12,20 @@ import orjson
 from consumers.completions.job import Base, Job
 from storage.postgres.unit_of_work import Database, UnitOfWork
 
+Fetchval = Callable[..., Awaitable[Any]]
+"""The first column of a statement's first row."""
+
 
 async def begin_call(
-    work: UnitOfWork | Database, job: Job, *, context: dict[str, object] | None, model: str, lease_s: float
+    fetchval: Fetchval, job: Job, *, context: dict[str, object] | None, model: str, lease_s: float
 ) -> str | None:
     """The fence right before a provider call: renews the lease and keeps what the model will see (if it is new).
 
     The row's status: `in_progress`, or `cancelling`, which forbids the call; None if the job is no longer this
-    attempt's. Without it a taker that was paused after its fold would pay again for a finished answer.
+    attempt's. Without it a taker that was paused after its fold would pay again for a finished answer. `fetchval` is a
+    transaction's, or the one that commits by itself.
     """
-    status: str | None = await work.fetchval(
+    status: str | None = await fetchval(
         "UPDATE completions SET context = coalesce($3, context), model = $4,"
         " lease_until = now() + make_interval(secs => $5)"
         " WHERE id = $1 AND attempt = $2 AND status IN ('in_progress', 'cancelling') RETURNING status",

@@ -13,6 +13,7 @@ from providers.catalog import close_chat_models
 from providers.ports import ChatModel, Embedder, Reranker
 from providers.rerankers import LiteLLMReranker
 from ragline.settings import Settings
+from ragline.wiring.blobs import blob_store_at
 from ragline.wiring.dead_letters import dead_letter_desk
 from ragline.wiring.models import (
     build_embedder,
@@ -21,7 +22,7 @@ from ragline.wiring.models import (
     start_embedder,
     start_models,
 )
-from ragline.wiring.stores import blob_store_at, build_vectors
+from ragline.wiring.vectors import build_vectors
 from schemas.chunks import AttemptOpened
 from schemas.envelope import Envelope
 from schemas.ids import new_id

@@ -13,11 +13,12 @@ from providers.tokens import TiktokenCounter
 from ragline import __version__
 from ragline.file_limit import streams_that_fit
 from ragline.settings import EdgeSettings, Settings
+from ragline.wiring.blobs import build_blobs
 from ragline.wiring.connections import OnFail, build_database, until_there
 from ragline.wiring.models import build_embedder, build_models, build_reranker, start_embedder
 from ragline.wiring.searching import build_contexts, build_searcher
-from ragline.wiring.stores import build_blobs, build_vectors
 from ragline.wiring.telemetry import telling
+from ragline.wiring.vectors import build_vectors
 from storage.log.producer import LogProducer
 
 

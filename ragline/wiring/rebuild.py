@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from consumers.rebuild.vectors import VectorTables
 from ragline.settings import Settings
+from ragline.wiring.blobs import build_blobs
 from ragline.wiring.models import build_embedder, caches_vectors, start_embedder
-from ragline.wiring.stores import build_blobs, build_vectors
+from ragline.wiring.vectors import build_vectors
 from storage.ports import BlobStore, VectorIndex
 from storage.postgres.unit_of_work import Database
 

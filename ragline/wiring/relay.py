@@ -13,9 +13,9 @@ from consumers.relay.retention import expire_forever
 from consumers.relay.sweep import relay_forever
 from ragline.settings import Settings
 from ragline.status import Status, status_page
+from ragline.wiring.blobs import build_blobs
 from ragline.wiring.connections import OnFail, build_database, until_there
 from ragline.wiring.health import watch_consumers, watch_servers
-from ragline.wiring.stores import build_blobs
 from ragline.wiring.telemetry import telling
 from storage.log.producer import LogProducer
 from storage.log.publisher import OutboxPublisher

@@ -29,6 +29,7 @@ from providers.rerankers import LiteLLMReranker
 from providers.tokens import TiktokenCounter
 from ragline.settings import Settings
 from ragline.status import status_page
+from ragline.wiring.blobs import build_blobs
 from ragline.wiring.connections import OnFail, build_database, until_there
 from ragline.wiring.health import watch_consumers, watch_servers
 from ragline.wiring.models import (
@@ -41,8 +42,8 @@ from ragline.wiring.models import (
     start_models,
 )
 from ragline.wiring.searching import build_contexts, build_searcher
-from ragline.wiring.stores import build_blobs, build_vectors
 from ragline.wiring.telemetry import telling
+from ragline.wiring.vectors import build_vectors
 from storage.log.producer import LogProducer
 from storage.log.publisher import OutboxPublisher
 from storage.log.subscribers import Subscribers

@@ -39,6 +39,8 @@ the runner redo the batch by halves until the one record at fault is dead-letter
 """
 
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 5.0
+GATHER_S = 0.5
+"""Between the polls of a subscription whose records may wait."""
 COMMIT_EVERY_S = 0.5
 """Offsets are committed no more often: what is read again after a crash changes nothing (inbox)."""
 
@@ -48,7 +50,7 @@ class Subscription:
     """One group on one topic: what it does, and where rejections of its commands are told.
 
     Without a handler it only looks: what cannot be read is kept, the rest passes. `dead_share`: see `DeadLetters`.
-    What `may_wait` is left with the broker for half a second, so that many come at once: nobody waits for its effect.
+    Where records `may_wait`, half a second goes by between polls that find few, so that more come at once.
     """
 
     topic: Topic
@@ -83,7 +85,7 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         self._dead_letters = dead_letters
         self._max_records = max_records
         self._working = asyncio.Lock()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._done: dict[TopicPartition, int] = {}
         self._commit_wanted = asyncio.Event()
         self._failures: dict[TopicPartition, int] = {}
@@ -113,7 +115,7 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def stop(self, *, timeout_s: float = 5.0) -> None:
         """Finishes the batch at hand, commits its offsets, polls no more."""
-        self._stopping = True
+        self._stopping.set()
         if not self._tasks:
             return
         poll, offsets = self._tasks
@@ -137,7 +139,7 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         """Positions start from the committed offsets."""
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             self._resume_due(consumer)
             polled = await consumer.getmany(timeout_ms=250, max_records=self._max_records)
             self.polled_s = time.monotonic()
@@ -147,6 +149,9 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
                 # Never dropped, though a rebalance may have come meanwhile: a poll that began before it can return
                 # records of the new assignment, and a second owner's work on the others changes nothing (inbox).
                 await self._process(consumer, polled)
+            if self._subscription.may_wait and sum(map(len, polled.values())) < self._max_records / 10:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), GATHER_S)
 
     async def _process(self, consumer: AIOKafkaConsumer, polled: dict[TopicPartition, list[ConsumerRecord]]) -> None:
         began_s = time.perf_counter()
@@ -174,6 +179,8 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumed.inc(len(received) + len(malformed))
         self._seconds.observe(time.perf_counter() - began_s)
         self._commit_wanted.set()
+        if malformed:  # no inbox knows what was kept: read again, it would be kept twice
+            await self._commit(consumer, timeout_s=10.0)
 
     def _decode(
         self, polled: dict[TopicPartition, list[ConsumerRecord]]

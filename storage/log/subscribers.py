@@ -16,9 +16,6 @@ from storage.postgres.unit_of_work import Database
 
 logger = logging.getLogger(__name__)
 
-_MANY_BYTES = 256 * 1024
-"""So many end the wait of records that may wait."""
-
 
 class Subscribers:
     """Every group subscriber of one process: static members named after its slot, or dynamic ones without a slot."""
@@ -62,7 +59,6 @@ class Subscribers:
             ack_policy=AckPolicy.MANUAL,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=500,
-            fetch_min_bytes=_MANY_BYTES if subscription.may_wait else 1,
             session_timeout_ms=self._session_timeout_ms,
             heartbeat_interval_ms=self._session_timeout_ms // 6,
             check_crcs=False,

@@ -43,8 +43,8 @@ class StoredTurn:
 class Library:
     """Whether a search can find anything, and the instructions of the tenant's own."""
 
-    has_passages: bool = False
-    instructions: tuple[PassageView, ...] = ()
+    has_passages: bool
+    instructions: tuple[PassageView, ...]
 
 
 async def path_to(work: UnitOfWork, session_id: UUID, message_id: UUID, *, limit: int) -> list[StoredTurn]:
@@ -56,9 +56,9 @@ async def path_to(work: UnitOfWork, session_id: UUID, message_id: UUID, *, limit
 async def library_of(work: UnitOfWork) -> Library:
     """What the scope's tenant has to answer from."""
     row = await work.fetchrow(_LIBRARY, work.tenant_id)
-    if row is None or not row["has_instructions"]:
-        return Library(row is not None and row["has_passages"])
-    return Library(row["has_passages"], tuple(await instruction_passages(work, limit=MAX_INSTRUCTION_PASSAGES)))
+    assert row is not None  # noqa: S101 - for the type checker: the query has no FROM
+    instructions = await instruction_passages(work, limit=MAX_INSTRUCTION_PASSAGES) if row["has_instructions"] else ()
+    return Library(row["has_passages"], tuple(instructions))
 
 
 async def leaf_of(work: UnitOfWork, session_id: UUID, *, user_id: UUID) -> tuple[UUID | None] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import time
@@ -49,7 +50,9 @@ UniqueViolation = asyncpg.UniqueViolationError
 
 TENANT_ROLE = "ragline_tenant"
 """Under which a tenant's reads run (decision 0012)."""
-_BEGIN_AS_TENANT = f"BEGIN; SET LOCAL ROLE {TENANT_ROLE}; SET LOCAL ragline.tenant_id = "
+_BEGIN_AS_TENANT = (
+    f"BEGIN; SELECT set_config('role', '{TENANT_ROLE}', true), set_config('ragline.tenant_id', '{{}}', true)"
+)
 _COMMITTED = DB_TRANSACTION_SECONDS.labels("committed")
 _FAILED = DB_TRANSACTION_SECONDS.labels("failed")
 
@@ -124,10 +127,10 @@ class Database:
             work = UnitOfWork(connection, tenant_id)
             async with _transaction(connection, tenant_id):
                 yield work
-            for callback in work.after_commit:
-                callback()
+        for callback in work.after_commit:
+            callback()
 
-    async def fetchval(self, sql: str, *args: Any) -> Any:
+    async def fetchval_alone(self, sql: str, *args: Any) -> Any:
         """The first column of the first row of one statement that commits by itself. Raises: as `transaction`."""
         async with self._lent() as connection:
             return await connection.fetchval(sql, *args)
@@ -193,13 +196,19 @@ class Database:
 async def _transaction(connection: ProxyConnection, tenant_id: UUID | None) -> AsyncIterator[None]:
     """The scope is set in the round trip that begins the transaction."""
     try:
-        await connection.execute("BEGIN" if tenant_id is None else f"{_BEGIN_AS_TENANT}'{tenant_id}'")
+        await connection.execute("BEGIN" if tenant_id is None else _BEGIN_AS_TENANT.format(tenant_id))
         yield
-        await connection.execute("COMMIT")
+        await _commit(connection)
     except BaseException:
-        if not connection.is_closed():
+        with contextlib.suppress(*AWAY):  # a lost connection ends its transaction; the error that ends the block counts
             await connection.execute("ROLLBACK")
         raise
+
+
+async def _commit(connection: ProxyConnection) -> None:
+    """PostgreSQL answers ROLLBACK, and no error, where a statement has failed: somebody has passed over that."""
+    if (did := await connection.execute("COMMIT")) != "COMMIT":
+        raise RuntimeError(f"PostgreSQL has committed nothing, but answered {did}: a statement's error was passed over")
 
 
 async def _reset(connection: Connection) -> None:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from ragline.settings import Settings
-from ragline.wiring.stores import build_vectors
+from ragline.wiring.vectors import build_vectors
 from schemas.errors import Retry
 from storage.blobs.s3 import S3BlobStore
 from tests.s3_front import S3Front, s3_front

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from ragline.settings import Settings
-from ragline.wiring.stores import build_vectors
+from ragline.wiring.vectors import build_vectors
 from storage.ports import VectorIndex
 from storage.vectors.lance import LanceVectorIndex
 from tests.conformance.vector_rows import DIMENSIONS, TABLE, batch, by_text, by_vector, vector, write

@@ -14,7 +14,7 @@ import pytest
 
 from consumers.relay.lags import GROUPS
 from ragline.settings import Settings
-from ragline.wiring.stores import blob_store_at
+from ragline.wiring.blobs import blob_store_at
 from storage.log.topic_admin import open_admin
 from tests.s3_front import s3_front
 from tests.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server

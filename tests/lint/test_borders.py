@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from importlib import metadata
 
@@ -14,6 +15,7 @@ LIBRARIES_READ_IT = "providers/"
 OFFSETS = "storage/log/batch_runner.py"
 FACTORY = "storage/log/subscribers.py"
 DATABASE = "storage/postgres/"
+ENDS = re.compile(r"\s*(BEGIN|COMMIT|ROLLBACK)\b")
 WIRING = "ragline/wiring/"
 CLIENTS = {
     "Database": {WIRING},
@@ -80,7 +82,13 @@ def test_transactions_end_in_the_unit_of_work() -> None:
 def _committing(source: Source) -> list[str]:
     if source.path.startswith(DATABASE) or source.path == OFFSETS:
         return []
-    return [f"{source.path}:{line}" for name, line in calls(source) if name == "commit"]
+    sent = [
+        node.lineno
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and ENDS.match(node.value)
+    ]
+    called = [line for name, line in calls(source) if name == "commit"]
+    return [f"{source.path}:{line}" for line in sorted([*sent, *called])]
 
 
 def test_clients_are_made_in_the_wiring() -> None:
@@ -207,7 +215,7 @@ def test_the_lints_find_what_they_look_for() -> None:
     bad = parsed("consumers/bad.py", _BAD)
     assert len(list(_environment(bad))) == 2
     assert _subscribing(bad) == ["consumers/bad.py:6"]
-    assert _committing(bad) == ["consumers/bad.py:7"]
+    assert _committing(bad) == ["consumers/bad.py:7", "consumers/bad.py:15"]
     assert _connecting(bad) == ["consumers/bad.py:8 Database"]
     assert [node.lineno for node in _silent_handlers(bad)] == [11, 13]
     assert any(_wall_clock(node) for node in ast.walk(bad.tree))
@@ -230,4 +238,5 @@ except Exception:
     pass
 with contextlib.suppress(BaseException):
     go()
+work.execute("COMMIT")
 """

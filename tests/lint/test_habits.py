@@ -22,6 +22,7 @@ SLEEPS = {
     "tests/integration/documents/test_outages.py": "a lease runs out while nobody can be asked whether it has",
     "tests/integration/edge/test_feed.py": "writers that interleave",
     "tests/integration/postgres/test_leases.py": "that nothing happens in the meantime can only be waited for",
+    "tests/integration/postgres/test_unit_of_work.py": "tasks that are cancelled at any moment",
     "tests/chaos/playing.py": "clients that do not begin all at once",
     "tests/chaos/striker.py": "strikes at the times of the plan",
 }

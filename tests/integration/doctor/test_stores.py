@@ -15,7 +15,7 @@ from ragline.doctor import stores
 from ragline.doctor.findings import Finding, Group, Patient, examine
 from ragline.doctor.stores import blobs, vectors
 from ragline.settings import Settings
-from ragline.wiring.stores import build_blobs
+from ragline.wiring.blobs import build_blobs
 from tests.full_disk import full_disk
 from tests.s3_front import S3Front, s3_front
 from tests.s3_server import BUCKET, S3Server

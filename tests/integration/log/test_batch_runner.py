@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 import aiokafka.producer.message_accumulator
@@ -34,6 +35,7 @@ from storage.log.tail import Records, Tail
 from storage.postgres.outbox import Outgoing
 from storage.postgres.unit_of_work import Database, UnitOfWork
 from tests.groups import group_at_end
+from tests.integration.edge.world import eventually
 
 TENANT = new_id()
 
@@ -120,6 +122,7 @@ async def running(
     *,
     group: str,
     slot: str = "worker-0",
+    may_wait: bool = False,
 ) -> AsyncIterator[Subscribers]:
     """One worker process's subscriber of the chat commands."""
     publisher = OutboxPublisher(database, producer)
@@ -128,7 +131,8 @@ async def running(
         servers.kafka_bootstrap, slot_name=slot, database=database, producer=producer, publisher=publisher
     )
     heard: list[BaseException] = []
-    subscribers.consume(Subscription(CHAT_COMMANDS, group, handle, rejects_to=CHAT_EVENTS), heard.append)
+    subscription = Subscription(CHAT_COMMANDS, group, handle, rejects_to=CHAT_EVENTS, may_wait=may_wait)
+    subscribers.consume(subscription, heard.append)
     await subscribers.start()
     try:
         yield subscribers
@@ -152,6 +156,26 @@ def partition_of(one: Envelope) -> int:
 async def send(producer: LogProducer, *commands: Envelope) -> None:
     for one in commands:
         await producer.publish(CHAT_COMMANDS, one, timeout_s=10)
+
+
+@pytest.mark.parametrize("may_wait", [True, False])
+async def test_what_may_wait_comes_in_few_batches(
+    servers: EmbeddedServers, database: Database, producer: LogProducer, group: str, *, may_wait: bool
+) -> None:
+    recorder = Recorder(source=group)
+    async with running(servers, database, producer, recorder.handle, group=group, may_wait=may_wait) as subscribers:
+        runner = subscribers.runners[group]
+
+        async def has(n: int) -> bool:
+            return runner.n_processed >= n
+
+        for n in range(30):
+            await producer.publish(CHAT_COMMANDS, command(str(n)), timeout_s=5)
+            if not may_wait:
+                await eventually(partial(has, n + 1))
+        await eventually(partial(has, 30))
+    assert sum(map(len, recorder.batches)) == 30
+    assert len(recorder.batches) <= 3 if may_wait else len(recorder.batches) == 30
 
 
 async def test_a_command_takes_effect_once_and_its_outcome_is_told_again(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from ragline.settings import Settings
-from ragline.wiring.stores import build_vectors
+from ragline.wiring.vectors import build_vectors
 from schemas.errors import Retry
 from storage.ports import VectorIndex, VectorRow
 from storage.vectors.lance import LanceVectorIndex
@@ -25,7 +25,7 @@ import asyncio, sys
 import numpy as np
 from storage.ports import VectorRow
 from ragline.settings import Settings
-from ragline.wiring.stores import build_vectors
+from ragline.wiring.vectors import build_vectors
 from storage.vectors.lance import LanceVectorIndex
 from tests.s3_server import BUCKET, S3Server
 
