@@ -231,4 +231,5 @@ class DocumentJobs:
 
 async def _set_or_timeout(hint: asyncio.Event, timeout_s: float) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(hint.wait(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await hint.wait()

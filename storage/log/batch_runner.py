@@ -151,7 +151,8 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._process(consumer, polled)
             if self._subscription.may_wait and sum(map(len, polled.values())) < self._max_records / 10:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), GATHER_S)
+                    async with asyncio.timeout(GATHER_S):
+                        await self._stopping.wait()
 
     async def _process(self, consumer: AIOKafkaConsumer, polled: dict[TopicPartition, list[ConsumerRecord]]) -> None:
         began_s = time.perf_counter()
@@ -308,7 +309,8 @@ class BatchRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         if not offsets:
             return
         try:
-            await asyncio.wait_for(consumer.commit(offsets), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await consumer.commit(offsets)
         except (KafkaError, TimeoutError) as error:
             logger.warning("%s: offsets not committed: %r", self._subscription.group, error)
             return

@@ -82,7 +82,8 @@ class LogProducer:
         if self._producer is not None:
             producer, self._producer = self._producer, None
             try:
-                await asyncio.wait_for(producer.stop(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await producer.stop()
             except (TimeoutError, KafkaError):
                 producer._closed = True  # the broker is away: what was not acked is in the outbox or was not accepted
 
@@ -152,7 +153,8 @@ class LogProducer:
         if self._producer is None:
             return False
         try:
-            return bool(await asyncio.wait_for(self._producer.client.force_metadata_update(), timeout_s))
+            async with asyncio.timeout(timeout_s):
+                return bool(await self._producer.client.force_metadata_update())
         except (TimeoutError, KafkaError, OSError):
             return False
 

@@ -105,9 +105,8 @@ class Tail:
         if self._consumer is None:
             raise Retry("the tail is not connected")
         try:
-            ends: dict[TopicPartition, int] = await asyncio.wait_for(
-                self._consumer.end_offsets(self._partitions), timeout_s
-            )
+            async with asyncio.timeout(timeout_s):
+                ends: dict[TopicPartition, int] = await self._consumer.end_offsets(self._partitions)
         except (KafkaError, OSError, TimeoutError) as error:
             raise Retry(f"Kafka: {error!r}") from error
         return ends

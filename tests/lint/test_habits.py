@@ -87,6 +87,17 @@ def _mocks(source: Source) -> list[int]:
     return [line for name, line in imports(source) if name.startswith(("unittest.mock", "mock", "pytest_mock"))]
 
 
+def test_a_cancellation_is_not_swallowed() -> None:
+    """Python 3.11's `wait_for` returns a result that comes in the same moment: the task that was cancelled goes on."""
+    found = [
+        f"{source.path}:{node.lineno}"
+        for source in product()
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"asyncio.wait_for", "wait_for"}
+    ]
+    assert not found, f"write `async with asyncio.timeout(…)`: {found}"
+
+
 def test_every_setting_is_read() -> None:
     """A setting that nothing reads is a promise that nothing keeps."""
     read = {
