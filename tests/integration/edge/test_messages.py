@@ -22,7 +22,9 @@ pytestmark = pytest.mark.usefixtures("consumers")
 
 
 async def new_session(client: httpx.AsyncClient) -> str:
-    return str((await client.post("/api/v1/sessions")).json()["id"])
+    answer = await client.post("/api/v1/sessions")
+    assert answer.is_success, answer.text
+    return str(answer.json()["id"])
 
 
 async def post(client: httpx.AsyncClient, session_id: str, content: str, **more: Any) -> httpx.Response:
