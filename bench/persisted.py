@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from bench.measure import Row, alternate, at_least
 from bench.persisted_peers import OneByOne, RawBatches, SameStatements
@@ -31,6 +30,7 @@ from storage.log.subscribers import Subscribers
 from storage.postgres.identity import DEFAULT_TENANT
 from storage.postgres.outbox import Outgoing
 from storage.postgres.unit_of_work import Database, UnitOfWork
+from tests.groups import group_at_end
 
 N_MESSAGES, N_SESSIONS, N_ONE_BY_ONE = 20_000, 2_000, 150
 CONTENT = "How does trace-based compilation decide when to compile a loop? Answer in two sentences."
@@ -120,7 +120,7 @@ class Drain:
         return (await self._drained(n_messages, n_sessions)).cpu_s / n_messages * 1e6
 
     async def _drained(self, n_messages: int, n_sessions: int) -> Drained:
-        group = await self.new_group()
+        group = await group_at_end(self._servers.kafka_bootstrap, CHAT_COMMANDS)
         await self.fill(n_messages, n_sessions)
         publisher = OutboxPublisher(self._database, self._producer)
         publisher.start()
@@ -157,21 +157,6 @@ class Drain:
         if (n_done, n_left) != (n_messages, 0):
             raise RuntimeError(f"persisted: {n_done} of {n_messages} done, {n_left} events not published")
 
-    async def new_group(self) -> str:
-        """A group that begins after what is on the topic now."""
-        group = f"bench-{new_id()}"
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._servers.kafka_bootstrap, group_id=group, enable_auto_commit=False
-        )
-        await consumer.start()
-        try:
-            partitions = [TopicPartition(CHAT_COMMANDS.name, number) for number in range(CHAT_COMMANDS.partitions)]
-            consumer.assign(partitions)
-            await consumer.commit(await consumer.end_offsets(partitions))
-        finally:
-            await consumer.stop()
-        return group
-
 
 async def run(servers: Servers, *, n_rounds: int, n_messages: int = N_MESSAGES) -> list[Row]:
     """The rows of *persisted*."""
@@ -187,7 +172,7 @@ async def run(servers: Servers, *, n_rounds: int, n_messages: int = N_MESSAGES) 
         return await same.per_second(await drain.commands(n_messages, N_SESSIONS))
 
     async def one_by_one() -> float:
-        group = await drain.new_group()
+        group = await group_at_end(servers.kafka_bootstrap, CHAT_COMMANDS)
         await drain.fill(N_ONE_BY_ONE + 1, N_ONE_BY_ONE + 1)
         worker = OneByOne(servers.kafka_bootstrap, database, producer, group=group)
         return await worker.per_second(N_ONE_BY_ONE)

@@ -4,45 +4,19 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from ragline.cli.main import main
 from ragline.dev_stack.embedded import EmbeddedServers
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
+from tests.command_line import Ended, Run, command_line
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """Runs `ragline …` in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def run_one(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["ragline", *arguments])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0
-        captured = capsys.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return run_one
+    return command_line(monkeypatch, capsys)
 
 
 @pytest.fixture

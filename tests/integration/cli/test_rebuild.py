@@ -10,7 +10,8 @@ import pytest
 
 from schemas.ids import new_id
 from storage.postgres.unit_of_work import Database
-from tests.integration.cli.test_operator_commands import Ended, Run, fresh_dsn, nobody, run
+from tests.command_line import Ended, Run
+from tests.integration.cli.test_operator_commands import fresh_dsn, nobody, run
 from tests.integration.rebuild.walk import Walk
 
 __all__ = ["fresh_dsn", "nobody", "run"]

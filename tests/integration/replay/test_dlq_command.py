@@ -6,30 +6,16 @@ import asyncio
 import io
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ragline.cli.main import main
 from ragline.dev_stack.embedded import EmbeddedServers
 from schemas.ids import new_id
 from storage.log.producer import LogProducer
+from tests.command_line import Run, command_line
 from tests.integration.replay.test_dead_letters import bury
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -44,18 +30,7 @@ def run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAGLINE_POSTGRES_DSN", dsn)
     monkeypatch.setenv("RAGLINE_KAFKA_BOOTSTRAP", servers.kafka_bootstrap)
-
-    def run_one(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["ragline", "dlq", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0
-        captured = capsys.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return run_one
+    return command_line(monkeypatch, capsys, "dlq")
 
 
 def test_the_command_line(run: Run, servers: EmbeddedServers, monkeypatch: pytest.MonkeyPatch) -> None:
